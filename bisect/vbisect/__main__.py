@@ -1,0 +1,6 @@
+"""``python -m vbisect`` is the same as ``vbisect``."""
+
+from vbisect.cli import main
+
+if __name__ == "__main__":
+    main()

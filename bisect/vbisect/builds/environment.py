@@ -1,0 +1,255 @@
+"""One virtual environment per wheel below the user's cache directory, finished or not there.
+
+An environment counts as finished only once its marker file has been renamed into place, which is
+the last thing that happens; anything without a marker is removed and made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from packaging.specifiers import SpecifierSet
+from pydantic import BaseModel, ConfigDict
+
+from vbisect.builds.recipes import Recipe, recipes_for
+from vbisect.builds.shim import install_torchvision_shim, install_vllm_metadata
+from vbisect.builds.uv import Cancelled, failure, run_uv
+from vbisect.builds.wheel_file import WheelFile, find_wheel_file
+from vbisect.errors import HostError
+from vbisect.locks import file_lock
+from vbisect.reasons import SkipReason, Untestable
+from vbisect.releases import Device, Wheel
+
+_MARKER = "vbisect-environment.json"
+
+
+class EnvironmentRequest(BaseModel):
+    """What is to be installed.
+
+    ``requires_python`` (PEP 440) and ``released`` (when the release itself came out) are given
+    where known. ``latest_deps`` takes today's dependencies instead of those of that day.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    device: Device
+    wheel: Wheel
+    requires_python: str | None = None
+    released: datetime | None = None
+    latest_deps: bool = False
+
+    @property
+    def name(self) -> str:
+        """The environment's folder name."""
+        suffix = "-latest-deps" if self.latest_deps else ""
+        return f"{self.device}-{self.wheel.distribution}-{self.wheel.version}{suffix}"
+
+
+class Environment(BaseModel):
+    """A finished environment. ``digest`` covers the wheel file and every installed package."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: Path
+    wheel: Wheel
+    file: WheelFile
+    recipe: str
+    python: str
+    packages: tuple[str, ...]
+    digest: str
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+    @property
+    def vllm(self) -> Path:
+        """The ``vllm`` command of this environment."""
+        return self.path / "bin" / "vllm"
+
+
+def environments_root() -> Path:
+    """Where environments live; ``VBISECT_CACHE_DIR`` overrides the user's cache directory."""
+    from platformdirs import user_cache_path
+
+    configured = os.environ.get("VBISECT_CACHE_DIR")
+    base = Path(configured) if configured else user_cache_path("vbisect")
+    return base.absolute() / "environments"
+
+
+def ensure_environment(
+    request: EnvironmentRequest, *, cancel: threading.Event | None = None
+) -> Environment:
+    """The finished environment for ``request``, installed now if it is not there yet.
+
+    Raises ``Untestable`` with the resolver's reason when it cannot be installed, ``HostError``
+    when the disk is full or the cache not writable, ``Cancelled`` when ``cancel`` is set.
+    """
+    root = environments_root()
+    path = root / request.name
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        finished = _finished(path)
+        if finished is not None:
+            return finished
+        with _alone(path, cancel):
+            finished = _finished(path)
+            if finished is not None:
+                return finished
+            if path.exists():
+                shutil.rmtree(path)
+            try:
+                return _install(request, path, cancel)
+            except BaseException:
+                shutil.rmtree(path, ignore_errors=True)
+                raise
+    except OSError as error:
+        raise HostError(f"Cannot write the environment cache {root}: {error.strerror}.") from error
+
+
+@contextmanager
+def in_use(environment: Environment) -> Iterator[None]:
+    """Keep ``vbisect clean`` from removing ``environment`` while a server runs from it."""
+    with file_lock(_lock_path(environment.path), shared=True, wait=lambda: True):
+        yield
+
+
+@contextmanager
+def _alone(path: Path, cancel: threading.Event | None) -> Iterator[None]:
+    """Only one process makes an environment; the others wait for it."""
+
+    def wait() -> bool:
+        if cancel is not None and cancel.is_set():
+            raise Cancelled
+        return True
+
+    with file_lock(_lock_path(path), wait=wait):
+        yield
+
+
+def _lock_path(path: Path) -> Path:
+    return path.with_name(path.name + ".lock")
+
+
+def _finished(path: Path) -> Environment | None:
+    try:
+        found = Environment.model_validate_json((path / _MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found.model_copy(update={"path": path})
+
+
+def _python_for(request: EnvironmentRequest) -> str:
+    """The interpreter vbisect runs on when the release allows it, else whatever uv finds."""
+    allowed = SpecifierSet(request.requires_python or "")
+    return sys.executable if platform.python_version() in allowed else str(allowed)
+
+
+def _install(
+    request: EnvironmentRequest, path: Path, cancel: threading.Event | None
+) -> Environment:
+    started = time.monotonic()
+    python = _python_for(request)
+    file = find_wheel_file(request.wheel, python, cancel=cancel)
+    made = run_uv(["venv", "--python", python, str(path)], cancel=cancel, directory=path.parent)
+    if made.returncode:
+        raise failure(made, "uv could not make an environment")
+    notes: list[str] = []
+    recipe = _install_by_recipe(request, path, file, notes, cancel)
+    site_packages = next(path.glob("lib/python3*/site-packages"))
+    if request.device is Device.CPU:
+        install_vllm_metadata(site_packages, request.wheel.version)
+    if recipe.needs_torchvision_shim:
+        install_torchvision_shim(site_packages)
+    packages = _packages(site_packages)
+    content = json.dumps([file.sha256, file.filename, packages])
+    environment = Environment(
+        path=path,
+        wheel=request.wheel,
+        file=file,
+        recipe=recipe.name,
+        python=(path / "pyvenv.cfg").read_text().partition("version_info = ")[2].split("\n")[0],
+        packages=packages,
+        digest="sha256:" + hashlib.sha256(content.encode()).hexdigest(),
+        seconds=round(time.monotonic() - started, 3),
+        notes=tuple(notes),
+    )
+    _write_marker(path, environment)
+    return environment
+
+
+def _install_by_recipe(
+    request: EnvironmentRequest,
+    path: Path,
+    file: WheelFile,
+    notes: list[str],
+    cancel: threading.Event | None,
+) -> Recipe:
+    """Install with the first recipe that resolves; raises ``Untestable`` with every reason."""
+    reasons: list[str] = []
+    for recipe in recipes_for(request.device):
+        arguments = ["pip", "install", "--python", str(path / "bin" / "python"), *recipe.arguments]
+        if recipe.excludes:
+            excludes = path / "vbisect-excludes.txt"
+            excludes.write_text("\n".join(recipe.excludes) + "\n")
+            arguments += ["--excludes", str(excludes)]
+        arguments += _as_of_upload(request, file)
+        if request.wheel.index:
+            arguments += ["--index", request.wheel.index, "--prerelease=allow"]
+        requirement = f"{request.wheel.distribution}=={request.wheel.version}"
+        result = run_uv([*arguments, requirement], cancel=cancel, directory=path)
+        if not result.returncode:
+            if file.uploaded is None and not request.latest_deps:
+                notes.append("The index gives no upload date: today's dependencies were taken.")
+            if recipe.excludes:
+                notes.append(f"Not installed: {', '.join(recipe.excludes)}.")
+            return recipe
+        if result.disk_full or (result.network_failed and not reasons):
+            raise failure(result, recipe.where)
+        where = f"{recipe.where} could not be reached" if result.network_failed else recipe.where
+        reasons.append(f"{where}: {result.reason}")
+    raise Untestable(SkipReason.NOT_INSTALLABLE, reasons[0], tuple(reasons[1:]))
+
+
+def _as_of_upload(request: EnvironmentRequest, file: WheelFile) -> list[str]:
+    """Let uv see only what existed when the release was uploaded (old wheels pin too little).
+
+    A rebuilt wheel came later than its release (the CPU wheels of 0.8.5 seven months later, when
+    the dependencies of that day no longer suited it), so the wheel itself has a limit of its own.
+    """
+    if request.latest_deps or file.uploaded is None:
+        return []
+    moment = min(file.uploaded, request.released or file.uploaded)
+    own = f"{request.wheel.distribution}={_just_after(file.uploaded)}"
+    return ["--exclude-newer", _just_after(moment), "--exclude-newer-package", own]
+
+
+def _just_after(moment: datetime) -> str:
+    """``moment`` for uv, one second on, since uv leaves out what came at the limit itself."""
+    return (moment + timedelta(seconds=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _packages(site_packages: Path) -> tuple[str, ...]:
+    """Every installed distribution as ``name==version``, sorted."""
+    from importlib.metadata import distributions
+
+    installed = distributions(path=[str(site_packages)])
+    return tuple(sorted(f"{found.name.lower()}=={found.version}" for found in installed))
+
+
+def _write_marker(path: Path, environment: Environment) -> None:
+    unfinished = path / (_MARKER + ".part")
+    with unfinished.open("w", encoding="utf-8") as handle:
+        handle.write(environment.model_dump_json(indent=1))
+        handle.flush()
+        os.fsync(handle.fileno())
+    unfinished.rename(path / _MARKER)

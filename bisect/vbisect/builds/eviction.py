@@ -1,0 +1,44 @@
+"""Find and remove environments that vbisect made."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from vbisect.builds.environment import environments_root
+from vbisect.locks import Locked, file_lock
+
+
+@dataclass(frozen=True)
+class Evicted:
+    """What ``evict`` did with one environment; ``freed`` in bytes, 0 when it is in use."""
+
+    name: str
+    freed: int
+    in_use: bool
+
+
+def evict(versions: tuple[str, ...] = ()) -> list[Evicted]:
+    """Remove the environments of ``versions`` (all when empty), except those a server runs from."""
+    root = environments_root()
+    results: list[Evicted] = []
+    for lock in sorted(root.glob("*.lock")):
+        path = lock.with_suffix("")
+        if versions and not any(f"-{version}" in path.name for version in versions):
+            continue
+        try:
+            with file_lock(lock):
+                if path.exists():
+                    freed = _own_bytes(path)
+                    shutil.rmtree(path)
+                    results.append(Evicted(path.name, freed, in_use=False))
+        except Locked:
+            results.append(Evicted(path.name, 0, in_use=True))
+    return results
+
+
+def _own_bytes(path: Path) -> int:
+    """Bytes that removing ``path`` gives back: files also linked from uv's cache stay."""
+    stats = (file.lstat() for file in path.rglob("*"))
+    return sum(stat.st_blocks * 512 for stat in stats if stat.st_nlink == 1)

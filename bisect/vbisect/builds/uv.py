@@ -1,0 +1,86 @@
+"""Run uv under guard, so that a killed vbisect leaves no install running."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from vbisect.builds.pip_settings import uv_environment
+from vbisect.errors import HostError
+from vbisect.processes import Guarded
+from vbisect.reasons import SkipReason, Untestable
+from vbisect.text import one_line
+
+_NETWORK = re.compile(
+    r"dns error|error sending request|Failed to fetch|Could not connect|Connection refused"
+    r"|timed out|tcp connect error|Network unreachable",
+    re.IGNORECASE,
+)
+_DISK = re.compile(r"No space left on device|os error 28|Disk quota exceeded", re.IGNORECASE)
+
+
+class Cancelled(Exception):
+    """The run ended while something was still being fetched."""
+
+
+@dataclass(frozen=True)
+class UvResult:
+    """A finished uv command and everything it printed."""
+
+    returncode: int
+    output: str
+
+    @property
+    def network_failed(self) -> bool:
+        """Whether the failure lies in reaching an index, not in what the index holds."""
+        return self.returncode != 0 and _NETWORK.search(self.output) is not None
+
+    @property
+    def disk_full(self) -> bool:
+        """Whether the failure is a full disk."""
+        return self.returncode != 0 and _DISK.search(self.output) is not None
+
+    @property
+    def reason(self) -> str:
+        """uv's own words for the failure, on one line."""
+        lines = [
+            line
+            for line in self.output.splitlines()
+            if line.strip() and not line.startswith(("warning:", "Using Python", "Resolved"))
+        ]
+        text = " ".join(re.sub(r"^\s*(error:|cause:|hint:|[×╰─▶├│]+)\s*", "", x) for x in lines)
+        return one_line(text, 600)
+
+
+def run_uv(
+    arguments: Sequence[str], *, cancel: threading.Event | None = None, directory: Path
+) -> UvResult:
+    """Run ``uv ARGUMENTS`` with pip's settings, in ``directory`` (so no project file is read).
+
+    Raises ``Cancelled`` when ``cancel`` is set before it has finished.
+    """
+    from uv import find_uv_bin
+
+    with TemporaryDirectory(prefix="vbisect-uv-") as scratch:
+        log = Path(scratch) / "uv.log"
+        command = [find_uv_bin(), *arguments, "--color", "never", "--no-progress"]
+        with Guarded(
+            command, log=log, environment=uv_environment(), directory=directory, grace=2
+        ) as process:
+            while (code := process.wait(0.1)) is None:
+                if cancel is not None and cancel.is_set():
+                    raise Cancelled
+        return UvResult(code, log.read_text(encoding="utf-8", errors="replace"))
+
+
+def failure(result: UvResult, what: str) -> HostError | Untestable:
+    """The error a failed command amounts to: the host's own trouble, or this release's."""
+    if result.disk_full:
+        return HostError(f"The disk is full: {result.reason}. `vbisect clean` frees environments.")
+    if result.network_failed:
+        return HostError(f"The package index cannot be reached: {result.reason}")
+    return Untestable(SkipReason.NOT_INSTALLABLE, f"{what}: {result.reason}")

@@ -1,0 +1,182 @@
+"""The command line: parse, call, print."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vbisect import __version__
+
+if TYPE_CHECKING:
+    from vbisect.run.state import RunState
+
+app = typer.Typer(
+    name="vbisect",
+    help="Which vLLM release fixed or broke this? Tested on real servers, with evidence.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Run vbisect; errors a user can act on are one line, all others go to a log."""
+    from vbisect.shell import run_app
+
+    sys.exit(run_app(app))
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"vbisect {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    start: Annotated[str | None, typer.Option("--from", help="Oldest release.")] = None,
+    end: Annotated[
+        str | None, typer.Option("--to", help="Newest release, or nightly, or latest.")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option("--resume", help="Go on with the run in this directory.")
+    ] = None,
+    command: Annotated[
+        list[str] | None, typer.Argument(metavar="[-- CMD ARG…]", help="Command probe.")
+    ] = None,
+    probe: Annotated[str, typer.Option(help="n-choices or command.")] = "n-choices",
+    endpoint: Annotated[str, typer.Option(help="chat, completions or generate.")] = "chat",
+    n: Annotated[list[int] | None, typer.Option("--n", help="Choices to ask for (8).")] = None,
+    stream: Annotated[bool, typer.Option("--stream", help="Ask for a stream.")] = False,
+    temperature: Annotated[float, typer.Option(help="Sampling temperature.")] = 0.7,
+    top_p: Annotated[float, typer.Option(help="Nucleus sampling.")] = 0.9,
+    max_tokens: Annotated[int, typer.Option(help="Tokens per choice.")] = 16,
+    request_timeout: Annotated[float, typer.Option(help="Seconds per request.")] = 300,
+    command_timeout: Annotated[float, typer.Option(help="Seconds per call of CMD.")] = 600,
+    model: Annotated[
+        str | None,
+        typer.Option(help="tiny:qwen2, tiny:qwen2_5_vl, a directory or a Hugging Face id."),
+    ] = None,
+    skeleton: Annotated[
+        bool, typer.Option("--skeleton", help="Real configuration, two random layers.")
+    ] = False,
+    runtime: Annotated[str, typer.Option(help="auto, docker or venv.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cuda or cpu.")] = "auto",
+    serve_arg: Annotated[
+        list[str] | None,
+        typer.Option(help="ARG[; SPECIFIER], as in '--enable-scale-out; >=0.30'. Repeatable."),
+    ] = None,
+    env: Annotated[
+        list[str] | None, typer.Option(help="K=V[; SPECIFIER], or K to pass on. Repeatable.")
+    ] = None,
+    skip: Annotated[list[str] | None, typer.Option(help="Leave out A or A..B. Repeatable.")] = None,
+    pre: Annotated[bool, typer.Option("--pre", help="Pre-releases are candidates too.")] = False,
+    find: Annotated[str, typer.Option(help="auto, fix or break.")] = "auto",
+    sweep: Annotated[bool, typer.Option("--sweep", help="Test every candidate.")] = False,
+    confidence: Annotated[float, typer.Option(help="Wanted certainty of a verdict.")] = 0.95,
+    boot_timeout: Annotated[
+        float, typer.Option(help="Seconds a booting server may be silent.")
+    ] = 600,
+    latest_deps: Annotated[
+        bool, typer.Option("--latest-deps", help="Today's dependencies for old releases too.")
+    ] = False,
+    results: Annotated[Path, typer.Option(help="Where run directories go.")] = Path("results"),
+    json_output: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Find the release between --from and --to where the answer changes."""
+    from vbisect.commands.run import new_run, old_run
+    from vbisect.run.prepare import RunOptions
+
+    if resume is not None:
+        state, run_dir = old_run(resume, start=start, end=end)
+    else:
+        options = RunOptions(
+            start=start or "",
+            end=end or "",
+            skip=tuple(skip or ()),
+            pre=pre,
+            probe=probe,
+            endpoint=endpoint,
+            n=tuple(n or (8,)),
+            stream=stream,
+            temperature=temperature,
+            top_p=top_p,
+            max_tokens=max_tokens,
+            request_timeout=request_timeout,
+            command=tuple(command or ()),
+            command_timeout=command_timeout,
+            model=model,
+            skeleton=skeleton,
+            runtime=runtime,
+            device=device,
+            serve_args=tuple(serve_arg or ()),
+            env=tuple(env or ()),
+            latest_deps=latest_deps,
+            find=find,
+            sweep=sweep,
+            confidence=confidence,
+            boot_timeout=boot_timeout,
+        )
+        state, run_dir = new_run(options, results)
+    _print_run(state, run_dir, json_output)
+
+
+def _print_run(state: RunState, run_dir: Path, json_output: bool) -> None:
+    from vbisect.report.formats import render
+    from vbisect.report.terminal import print_answer
+
+    if json_output:
+        sys.stdout.write(render("json", state, run_dir))
+    else:
+        print_answer(state, run_dir)
+    assert state.finding is not None
+    raise typer.Exit(state.finding.status.exit_code)
+
+
+@app.command()
+def versions(
+    start: Annotated[str | None, typer.Option("--from", help="Oldest release.")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="Newest release.")] = None,
+    pre: Annotated[bool, typer.Option("--pre", help="Pre-releases too.")] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """The releases there are, and where each can be had."""
+    from vbisect.commands.versions import list_known
+
+    list_known(start, end, pre=pre, json_output=json_output)
+
+
+@app.command()
+def report(
+    run_dir: Annotated[Path, typer.Argument(help="A run directory.")],
+    format_name: Annotated[str, typer.Option("--format", help="md, csv or json.")] = "md",
+) -> None:
+    """A report from a run directory, on stdout."""
+    from vbisect.commands.report import print_report
+
+    print_report(run_dir, format_name)
+
+
+@app.command()
+def clean(
+    version: Annotated[
+        list[str] | None, typer.Argument(help="Only environments of these versions.")
+    ] = None,
+) -> None:
+    """Remove the environments vbisect made, except those in use."""
+    from vbisect.commands.clean import remove_environments
+
+    remove_environments(tuple(version or ()))

@@ -1,0 +1,59 @@
+"""``vbisect run``: a new run, or an old one gone on with."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from vbisect.errors import UsageError
+from vbisect.report.formats import write_reports
+from vbisect.report.progress import progress
+from vbisect.run.prepare import RunOptions, make_run_dir, prepare
+from vbisect.run.session import resume_run, start_run
+from vbisect.run.state import RunState
+
+
+def new_run(options: RunOptions, results: Path) -> tuple[RunState, Path]:
+    """Check everything, make the run directory, and carry the run to its end."""
+    if not options.start or not options.end:
+        raise UsageError("Give both --from and --to, or --resume RUN_DIR.")
+    with _signals_as_interrupt():
+        settings = prepare(options)
+        run_dir = make_run_dir(results, settings.run_id)
+        settings = settings.model_copy(update={"run_id": run_dir.name})
+        print(f"vbisect: run directory {run_dir}", file=sys.stderr)
+        with progress() as display:
+            state = start_run(settings, run_dir, display)
+        write_reports(state, run_dir)
+    return state, run_dir
+
+
+def old_run(run_dir: Path, *, start: str | None, end: str | None) -> tuple[RunState, Path]:
+    """Resume the run in ``run_dir``; its own settings hold."""
+    if start or end:
+        raise UsageError("--resume goes on with the recorded range: leave out --from and --to.")
+    with _signals_as_interrupt():
+        with progress() as display:
+            state = resume_run(run_dir, display)
+        write_reports(state, run_dir)
+    return state, run_dir
+
+
+@contextmanager
+def _signals_as_interrupt() -> Iterator[None]:
+    """SIGTERM and SIGHUP end a run the way Ctrl-C does."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, interrupt) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,95 @@
+"""Serve arguments and environment variables that apply to some versions only."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterable
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import Version
+from pydantic import BaseModel, ConfigDict
+
+from vbisect.errors import UsageError
+from vbisect.text import is_secret_name
+
+
+class Limited(BaseModel):
+    """``text`` applies to the versions that ``specifier`` (PEP 440, empty for all) contains."""
+
+    model_config = ConfigDict(frozen=True)
+
+    text: str
+    specifier: str = ""
+
+    @classmethod
+    def parse(cls, option: str, value: str) -> Limited:
+        """Read ``TEXT[; SPECIFIER]``; raises ``UsageError`` naming ``option``."""
+        text, semicolon, specifier = value.rpartition(";")
+        if not semicolon:
+            text, specifier = value, ""
+        try:
+            SpecifierSet(specifier)
+        except InvalidSpecifier:
+            raise UsageError(
+                f"{option} '{value}': '{specifier.strip()}' is not a version specifier like >=0.30."
+            ) from None
+        if not text.strip():
+            raise UsageError(f"{option} '{value}' is empty.")
+        return cls(text=text.strip(), specifier=specifier.strip())
+
+    def applies_to(self, version: str) -> bool:
+        """Whether ``version`` is among those this is limited to; development builds count."""
+        return SpecifierSet(self.specifier).contains(Version(version), prereleases=True)
+
+    def __str__(self) -> str:
+        return f"{self.text}; {self.specifier}" if self.specifier else self.text
+
+
+def effective_arguments(arguments: Iterable[Limited], version: str) -> list[str]:
+    """The serve arguments for ``version``, split as a shell would split them."""
+    return [
+        word
+        for argument in arguments
+        if argument.applies_to(version)
+        for word in shlex.split(argument.text)
+    ]
+
+
+def effective_environment(variables: Iterable[Limited], version: str) -> dict[str, str]:
+    """The environment variables for ``version``; ``K`` alone takes the value vbisect itself has."""
+    chosen: dict[str, str] = {}
+    for variable in variables:
+        if variable.applies_to(version):
+            name, equals, value = variable.text.partition("=")
+            chosen[name] = value if equals else os.environ.get(name, "")
+    return chosen
+
+
+def parse_serve_argument(value: str) -> Limited:
+    """Read a ``--serve-arg``; raises ``UsageError``."""
+    limited = Limited.parse("--serve-arg", value)
+    try:
+        words = shlex.split(limited.text)
+    except ValueError as error:
+        raise UsageError(f"--serve-arg '{value}': {error}.") from None
+    for word in words:
+        if word.partition("=")[0] in ("--port", "--host", "--uds"):
+            raise UsageError(f"--serve-arg '{value}': vbisect chooses the address itself.")
+        if word.partition("=")[0] == "--api-key":
+            raise UsageError("--serve-arg --api-key: servers here are on loopback and take no key.")
+    return limited
+
+
+def parse_variable(value: str) -> Limited:
+    """Read an ``--env``; raises ``UsageError``, also for a secret, which must not be recorded."""
+    limited = Limited.parse("--env", value)
+    name, equals, _ = limited.text.partition("=")
+    if not name.isidentifier():
+        raise UsageError(f"--env '{value}': write NAME=VALUE, or NAME to pass your own value on.")
+    if equals and is_secret_name(name):
+        raise UsageError(
+            f"--env {name}: secrets are not recorded; set {name} in your environment and "
+            f"write --env {name}."
+        )
+    return limited

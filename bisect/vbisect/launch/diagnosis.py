@@ -1,0 +1,110 @@
+"""Why a server did not start or stopped: its log and exit code read into a typed reason.
+
+The patterns are those of real vLLM logs, most telling first; a cause printed by a worker stands
+further up than the "Engine core initialization failed" that follows from it.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from vbisect.reasons import SkipReason, Untestable
+from vbisect.text import one_line
+
+_READ_BYTES = 512 * 1024
+
+_CAUSES: tuple[tuple[SkipReason, str], ...] = (
+    (SkipReason.UNKNOWN_ARGUMENT, r"unrecognized arguments?: .*|error: argument .*|no such option"),
+    (SkipReason.PORT_TAKEN, r"address already in use|Errno 98\b"),
+    (
+        SkipReason.DRIVER_TOO_OLD,
+        r"NVIDIA driver on your system is too old|unsatisfied condition: cuda>=|Error 80[34]\b",
+    ),
+    (SkipReason.GPU_NOT_SUPPORTED, r"no kernel image is available"),
+    (
+        SkipReason.OUT_OF_MEMORY,
+        r"CUDA out of memory|OutOfMemoryError|No available memory for the cache blocks"
+        r"|Free memory on device .*|Available memory .* less than desired.*|less than desired"
+        r"|Cannot allocate memory|DefaultCPUAllocator: can't allocate",
+    ),
+    (SkipReason.NO_COMPILER, r"No working C\+\+ compiler found|InvalidCxxCompiler"),
+    (
+        SkipReason.SYSTEM_LIBRARY,
+        r"version `?GLIBC\S* not found|version `?GLIBCXX\S* not found"
+        r"|'_C_utils' object has no attribute|cannot open shared object file",
+    ),
+    (
+        SkipReason.MODEL_NOT_ACCESSIBLE,
+        r"GatedRepoError|gated repo|401 Client Error|401 Unauthorized|RepositoryNotFoundError"
+        r"|is not a local folder and is not a valid model identifier"
+        r"|OfflineModeIsEnabled|LocalEntryNotFoundError|We couldn't connect to '\S+'",
+    ),
+    (
+        SkipReason.MODEL_NOT_SUPPORTED,
+        r"Model architectures .* (are not supported|failed to be inspected).*"
+        r"|does not recognize this architecture|Tokenizer class \S+ does not exist"
+        r"|is not a multimodal model",
+    ),
+    (SkipReason.NO_DEVICE, r"Failed to infer device type|No CUDA GPUs are available"),
+    (
+        SkipReason.BROKEN_DEPENDENCIES,
+        r"ModuleNotFoundError: .*|ImportError: .*|has no attribute 'all_special_tokens_extended'"
+        r"|operator torchvision::\S+ does not exist|undefined symbol: \S+",
+    ),
+)
+_COMPILED = tuple((reason, re.compile(pattern, re.IGNORECASE)) for reason, pattern in _CAUSES)
+_ERROR_LINE = re.compile(r"^(?:\S+ )*?\w*(?:Error|Exception)\b: .+")
+_PREFIX = re.compile(r"^\((?:APIServer|EngineCore|Worker)[^)]*\) ?(?:[A-Z]+ \S+ \S+ \[\S+\] ?)?")
+_CONSEQUENCE = "Engine core initialization failed"
+
+
+def known_cause(log: Path, since: int = 0) -> Untestable | None:
+    """The cause a log names from byte ``since`` on, if it is one vbisect knows.
+
+    ``log`` may be of any size and content.
+    """
+    text = read_log(log, since)
+    for reason, pattern in _COMPILED:
+        if match := pattern.search(text):
+            start = text.rfind("\n", 0, match.start()) + 1
+            line = text[start:].partition("\n")[0]
+            return Untestable(reason, one_line(_PREFIX.sub("", line)))
+    return None
+
+
+def diagnose_exit(log: Path, returncode: int) -> Untestable:
+    """Why the server ended before it was ready; ``returncode`` negative: ended by that signal."""
+    cause = known_cause(log)
+    if cause is not None:
+        return cause
+    if returncode == -9:
+        return Untestable(
+            SkipReason.OUT_OF_MEMORY,
+            "killed by signal 9 without a word, which is mostly the kernel running out of memory",
+        )
+    ended = f"signal {-returncode}" if returncode < 0 else f"exit status {returncode}"
+    return Untestable(SkipReason.EXITED_BEFORE_READY, f"{ended}: {last_words(log)}")
+
+
+def last_words(log: Path) -> str:
+    """The last error in the log, or its last line, on one line."""
+    lines = [_PREFIX.sub("", line).strip() for line in read_log(log).splitlines()]
+    lines = [line for line in lines if line]
+    errors = [x for x in lines if _ERROR_LINE.match(x) and _CONSEQUENCE not in x]
+    chosen = errors or [line for line in lines if _CONSEQUENCE not in line] or lines
+    return one_line(chosen[-1]) if chosen else "the log is empty"
+
+
+def read_log(log: Path, since: int = 0) -> str:
+    """The first and last half mebibyte of a log from byte ``since`` on, as text."""
+    try:
+        with log.open("rb") as handle:
+            handle.seek(since)
+            head = handle.read(_READ_BYTES)
+            size = handle.seek(0, 2)
+            handle.seek(max(size - _READ_BYTES, since + len(head)))
+            tail = handle.read()
+    except OSError:
+        return ""
+    return (head + tail).decode("utf-8", errors="replace")

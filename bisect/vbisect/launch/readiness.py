@@ -1,0 +1,105 @@
+"""Wait for a server: as long as it shows signs of life, and not a moment after it has ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from packaging.version import InvalidVersion, Version
+
+from vbisect.launch.diagnosis import diagnose_exit, last_words
+from vbisect.reasons import SkipReason, Untestable
+from vbisect.text import one_line
+
+_POLL_SECONDS = 0.1
+LONGEST_BOOT_SECONDS = 7200
+"""A server that logs for ever and never gets ready is given up after this long."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What a ready server says of itself."""
+
+    model: str
+    version: str
+
+
+def wait_until_ready(
+    base_url: str, log: Path, returncode: Callable[[], int | None], boot_timeout: float
+) -> Ready:
+    """Poll ``/health``, then read ``/v1/models`` and ``/version``.
+
+    ``boot_timeout`` (seconds) counts from the last sign of life in ``log``. Raises ``Untestable``:
+    the diagnosis when the process ended, ``BOOT_TIMEOUT`` when it fell silent.
+    """
+    started = alive = time.monotonic()
+    size = 0
+    with httpx.Client(base_url=base_url, trust_env=False, timeout=5) as client:
+        while True:
+            code = returncode()
+            if code is not None:
+                raise diagnose_exit(log, code)
+            if _healthy(client):
+                return Ready(model=_served_model(client), version=_version(client))
+            now = time.monotonic()
+            grown = log.stat().st_size if log.exists() else 0
+            if grown != size:
+                size, alive = grown, now
+            if now - alive > boot_timeout:
+                raise Untestable(
+                    SkipReason.BOOT_TIMEOUT,
+                    f"silent for {boot_timeout:.0f} s; the last words were: {last_words(log)}",
+                )
+            if now - started > LONGEST_BOOT_SECONDS:
+                raise Untestable(
+                    SkipReason.BOOT_TIMEOUT,
+                    f"still not ready after {LONGEST_BOOT_SECONDS / 3600:.0f} hours",
+                )
+            time.sleep(_POLL_SECONDS)
+
+
+def check_version(reported: str, wanted: str, wheel_version: str) -> None:
+    """Raise ``Untestable`` unless the server runs what was asked for.
+
+    A rebuilt wheel may report the release or its own version; local parts (``+cpu``) are ignored
+    unless a development build was asked for, whose local part names the commit.
+    """
+    try:
+        found = Version(reported)
+    except InvalidVersion:
+        found = None
+    for accepted in (Version(wanted), Version(wheel_version)):
+        if found is not None and found.public == accepted.public:
+            return
+    raise Untestable(
+        SkipReason.WRONG_VERSION,
+        f"the server reports version {one_line(reported, 80)}, not {wanted}",
+    )
+
+
+def _healthy(client: httpx.Client) -> bool:
+    try:
+        return client.get("/health").status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def _served_model(client: httpx.Client) -> str:
+    try:
+        return str(client.get("/v1/models").raise_for_status().json()["data"][0]["id"])
+    except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
+        raise Untestable(
+            SkipReason.SERVER_ERROR, f"/v1/models gave no model: {one_line(str(error))}"
+        ) from None
+
+
+def _version(client: httpx.Client) -> str:
+    try:
+        return str(client.get("/version").raise_for_status().json()["version"])
+    except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
+        raise Untestable(
+            SkipReason.WRONG_VERSION, f"/version gave no version: {one_line(str(error))}"
+        ) from None

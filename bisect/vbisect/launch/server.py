@@ -1,0 +1,139 @@
+"""Start one vLLM server from an environment, and be sure it ends."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from vbisect.launch.diagnosis import diagnose_exit
+from vbisect.launch.port import free_port, listens_on
+from vbisect.launch.readiness import Ready, check_version, wait_until_ready
+from vbisect.processes import OWNER_VARIABLE, Guarded
+from vbisect.reasons import SkipReason, Untestable
+
+_GRACE_SECONDS = 15
+_NOT_INHERITED = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "VLLM_PORT", "VLLM_API_KEY")
+
+
+class LaunchSpec(BaseModel):
+    """Everything that decides how a server is started; ``boot_timeout`` in seconds.
+
+    ``vllm`` is the command of the environment, ``owner`` the run directory the process belongs to.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    version: str
+    wheel_version: str
+    vllm: Path
+    model: str
+    arguments: tuple[str, ...]
+    environment: dict[str, str]
+    boot_timeout: float
+    log: Path
+    owner: Path
+
+    def command(self, port: int) -> list[str]:
+        """The command line for ``port``."""
+        address = ["--host", "127.0.0.1", "--port", str(port)]
+        return [str(self.vllm), "serve", self.model, *address, *self.arguments]
+
+
+@dataclass(frozen=True)
+class Server:
+    """A launched, ready server. ``boot_seconds`` is the time from start to ready,
+    ``log_bytes`` the length of its log at that moment."""
+
+    base_url: str
+    model: str
+    reported_version: str
+    command: tuple[str, ...]
+    boot_seconds: float
+    log_bytes: int
+    process: Guarded
+
+    def exit_within(self, seconds: float) -> int | None:
+        """The server's return code if it ends within ``seconds``, else ``None``."""
+        return self.process.wait(seconds)
+
+
+@contextmanager
+def launch(spec: LaunchSpec) -> Iterator[Server]:
+    """A ready server for the duration of the block; everything it started ends with the block.
+
+    Raises ``Untestable`` with the diagnosis when it does not get ready, or is another version.
+    """
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(_attempt(spec))
+        except _PortRaceError:
+            try:
+                server = stack.enter_context(_attempt(spec))
+            except _PortRaceError:
+                raise Untestable(
+                    SkipReason.PORT_TAKEN, "the server's port was taken, twice"
+                ) from None
+        yield server
+
+
+class _PortRaceError(Exception):
+    """Somebody else took the port between choosing and binding it."""
+
+
+@contextmanager
+def _attempt(spec: LaunchSpec) -> Iterator[Server]:
+    started = time.monotonic()
+    port = free_port()
+    command = spec.command(port)
+    base_url = f"http://127.0.0.1:{port}"
+    with Guarded(
+        command,
+        log=spec.log,
+        environment=_environment(spec),
+        directory=spec.log.parent,
+        grace=_GRACE_SECONDS,
+    ) as process:
+        ready = _wait(spec, base_url, port, process)
+        check_version(ready.version, spec.version, spec.wheel_version)
+        yield Server(
+            base_url=base_url,
+            model=ready.model,
+            reported_version=ready.version,
+            command=tuple(command),
+            boot_seconds=time.monotonic() - started,
+            log_bytes=spec.log.stat().st_size,
+            process=process,
+        )
+
+
+def _wait(spec: LaunchSpec, base_url: str, port: int, process: Guarded) -> Ready:
+    try:
+        ready = wait_until_ready(base_url, spec.log, process.poll, spec.boot_timeout)
+    except Untestable as failed:
+        if failed.reason is SkipReason.PORT_TAKEN:
+            raise _PortRaceError from None
+        raise
+    except OSError as error:
+        raise Untestable(SkipReason.EXITED_BEFORE_READY, str(error)) from None
+    if not listens_on(port, process.guard_pid):
+        code = process.wait(1)
+        if code is not None:
+            raise diagnose_exit(spec.log, code)
+        raise _PortRaceError
+    return ready
+
+
+def _environment(spec: LaunchSpec) -> dict[str, str]:
+    environment = {k: v for k, v in os.environ.items() if k not in _NOT_INHERITED}
+    environment["PATH"] = f"{spec.vllm.parent}{os.pathsep}{environment.get('PATH', os.defpath)}"
+    environment["VLLM_NO_USAGE_STATS"] = "1"
+    environment["PYTHONUNBUFFERED"] = "1"
+    environment.update(spec.environment)
+    environment[OWNER_VARIABLE] = str(spec.owner.absolute())
+    return environment

@@ -1,0 +1,35 @@
+"""Advisory file locks between vbisect processes; the kernel drops them when a process dies."""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class Locked(Exception):
+    """Somebody else holds the lock."""
+
+
+@contextmanager
+def file_lock(
+    path: Path, *, shared: bool = False, wait: Callable[[], bool] = lambda: False
+) -> Iterator[None]:
+    """Hold ``path`` locked. While it is taken, ``wait`` says whether to go on waiting.
+
+    Raises ``Locked`` when it is taken and ``wait`` says no.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as handle:
+        while True:
+            try:
+                mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+                fcntl.flock(handle, mode | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not wait():
+                    raise Locked(str(path)) from None
+                time.sleep(0.2)
+        yield

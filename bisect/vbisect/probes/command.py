@@ -1,0 +1,88 @@
+"""The command probe: any command, its exit status read as ``git bisect run`` reads it.
+
+https://git-scm.com/docs/git-bisect#_bisect_run
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from pydantic import BaseModel, ConfigDict
+
+from vbisect.errors import ProbeAbort
+from vbisect.probes.interface import FailureKind, Observation, ProbeTarget
+from vbisect.processes import OWNER_VARIABLE, Guarded
+from vbisect.reasons import SkipReason, Untestable
+
+_SKIP_STATUS = 125
+_FIRST_ABORT_STATUS = 128
+
+
+class CommandSettings(BaseModel):
+    """The command with its arguments, and how long one call may take, in seconds."""
+
+    model_config = ConfigDict(frozen=True)
+
+    command: tuple[str, ...]
+    timeout: float = 600
+
+
+class CommandProbe:
+    """Runs a command against the server: 0 pass, 1–127 fail, 125 skip, 128 and above abort."""
+
+    def __init__(self, settings: CommandSettings) -> None:
+        self._settings = settings
+
+    def observe(self, target: ProbeTarget) -> Observation:
+        """Run the command once; its output is appended to the trial's ``command.log``.
+
+        A command ended by a signal counts as status 128 + the signal, as in a shell.
+        """
+        log = target.directory / "command.log"
+        started = time.monotonic()
+        try:
+            with Guarded(
+                self._settings.command,
+                log=log,
+                environment={**os.environ, **_variables(target)},
+                grace=2,
+            ) as process:
+                code = process.wait(self._settings.timeout)
+        except OSError as error:
+            raise ProbeAbort(f"The command cannot be run: {error}.") from None
+        seconds = time.monotonic() - started
+        if code is None:
+            raise Untestable(
+                SkipReason.COMMAND_TIMEOUT,
+                f"the command did not end within {self._settings.timeout:g} s",
+            )
+        status = code if code >= 0 else 128 - code
+        evidence = {"exit_status": status}
+        if status == 0:
+            return Observation(passed=True, seconds=seconds, evidence=evidence)
+        if status == _SKIP_STATUS:
+            raise Untestable(SkipReason.COMMAND_SKIPPED, "the command ended with exit status 125")
+        if status >= _FIRST_ABORT_STATUS:
+            raise ProbeAbort(
+                f"The command ended with exit status {status} for {target.version}, which asks "
+                "for the run to stop."
+            )
+        return Observation(
+            passed=False,
+            kind=FailureKind.COMMAND_FAILED,
+            signature=f"the command ended with exit status {status}",
+            seconds=seconds,
+            evidence=evidence,
+        )
+
+
+def _variables(target: ProbeTarget) -> dict[str, str]:
+    return {
+        "VBISECT_BASE_URL": target.base_url,
+        "VBISECT_VERSION": target.version,
+        "VBISECT_MODEL": target.model,
+        "OPENAI_BASE_URL": f"{target.base_url}/v1",
+        "OPENAI_API_KEY": "EMPTY",
+        OWNER_VARIABLE: str(target.owner.absolute()),
+    }

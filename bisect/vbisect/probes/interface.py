@@ -1,0 +1,73 @@
+"""What a probe is: asked of a ready server, it answers with an observation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from vbisect.reasons import SkipReason
+
+
+class FailureKind(StrEnum):
+    """Failures that count as the same bug when they are of the same kind."""
+
+    CHOICES_MISSING = "choices missing"
+    CHOICES_SURPLUS = "choices surplus"
+    WRONG_INDICES = "wrong indices"
+    NO_FINISH_REASON = "no finish reason"
+    BROKEN_STREAM = "broken stream"
+    CRASHED = "crashed"
+    COMMAND_FAILED = "command failed"
+
+
+class Observation(BaseModel):
+    """One answer of a probe: a pass, or a failure with its kind and a plain sentence.
+
+    ``seconds`` is the latency; ``evidence`` is what the probe measured beside the verdict.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    passed: bool
+    kind: FailureKind | None = None
+    signature: str | None = None
+    seconds: float = 0.0
+    evidence: dict[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class ProbeTarget:
+    """A ready server and where evidence about it goes.
+
+    ``base_url`` has no trailing ``/v1``; ``directory`` is the trial's folder; ``owner`` the run's.
+    """
+
+    base_url: str
+    model: str
+    version: str
+    directory: Path
+    owner: Path
+
+
+class NoResponse(Exception):
+    """The server gave no usable answer; whether it died decides between a failure and a skip.
+
+    ``otherwise`` is the skip's reason when the server turns out to be alive.
+    """
+
+    def __init__(self, otherwise: SkipReason, detail: str) -> None:
+        super().__init__(detail)
+        self.otherwise = otherwise
+        self.detail = detail
+
+
+class Probe(Protocol):
+    """Something that can be asked of a server again and again."""
+
+    def observe(self, target: ProbeTarget) -> Observation:
+        """Ask once. Raises ``Untestable``, ``NoResponse`` or ``ProbeAbort``."""
+        ...

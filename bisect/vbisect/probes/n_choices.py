@@ -1,0 +1,204 @@
+"""The default probe: a request for n choices must bring n choices."""
+
+from __future__ import annotations
+
+import json
+import time
+from enum import StrEnum
+from typing import Any
+
+import httpx
+from pydantic import BaseModel, ConfigDict
+
+from vbisect.probes.answers import (
+    Answer,
+    UnreadableAnswer,
+    failure_of,
+    read_plain,
+    read_stream,
+)
+from vbisect.probes.interface import NoResponse, Observation, ProbeTarget
+from vbisect.reasons import SkipReason, Untestable
+from vbisect.text import one_line, redact
+
+_PROMPT = "Write one short sentence about the sea."
+_TOKEN_IDS = list(range(10, 22))  # below every vocabulary's size, and no special tokens
+
+
+class Endpoint(StrEnum):
+    """The endpoints that take ``n``; ``generate`` is vLLM's token-in, token-out endpoint."""
+
+    CHAT = "chat"
+    COMPLETIONS = "completions"
+    GENERATE = "generate"
+
+    @property
+    def path(self) -> str:
+        """The path of the endpoint on the server."""
+        return _PATHS[self]
+
+
+_PATHS = {
+    Endpoint.CHAT: "/v1/chat/completions",
+    Endpoint.COMPLETIONS: "/v1/completions",
+    Endpoint.GENERATE: "/inference/v1/generate",
+}
+
+
+class NChoicesSettings(BaseModel):
+    """``n`` holds one or several counts, all asked in each observation.
+
+    ``image`` is a data URL sent with chat requests; ``request_timeout`` is in seconds.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    endpoint: Endpoint = Endpoint.CHAT
+    n: tuple[int, ...] = (8,)
+    stream: bool = False
+    temperature: float = 0.7
+    top_p: float = 0.9
+    max_tokens: int = 16
+    image: str | None = None
+    request_timeout: float = 300
+
+
+class NChoicesProbe:
+    """Asks for n choices; passes when exactly n come back, indexed 0 to n-1 and finished."""
+
+    def __init__(self, settings: NChoicesSettings) -> None:
+        self._settings = settings
+
+    def observe(self, target: ProbeTarget) -> Observation:
+        """Send one request for each ``n``; the first that fails decides."""
+        seconds = 0.0
+        evidence: dict[str, Any] = {}
+        for n in self._settings.n:
+            started = time.monotonic()
+            answer = self._ask(target, n)
+            latency = time.monotonic() - started
+            seconds += latency
+            evidence[f"n={n}"] = _measured(answer, latency)
+            failure = failure_of(answer, n)
+            if failure is not None:
+                kind, sentence = failure
+                several = len(self._settings.n) > 1
+                return Observation(
+                    passed=False,
+                    kind=kind,
+                    signature=f"n={n}: {sentence}" if several else sentence,
+                    seconds=seconds,
+                    evidence=evidence,
+                )
+        return Observation(passed=True, seconds=seconds, evidence=evidence)
+
+    def request_body(self, model: str, n: int) -> dict[str, Any]:
+        """The request, with every sampling parameter the verdict could depend on sent explicitly.
+
+        A model's own generation_config is applied to what is left out (from vLLM 0.8.0), and a
+        temperature near zero there would make vLLM refuse n > 1.
+        """
+        s = self._settings
+        sampling: dict[str, Any] = {
+            "n": n,
+            "temperature": s.temperature,
+            "top_p": s.top_p,
+            "max_tokens": s.max_tokens,
+        }
+        body: dict[str, Any]
+        if s.endpoint is Endpoint.GENERATE:
+            body = {"model": model, "token_ids": _TOKEN_IDS, "sampling_params": sampling}
+        elif s.endpoint is Endpoint.COMPLETIONS:
+            body = {"model": model, "prompt": _PROMPT, **sampling}
+        else:
+            content: str | list[dict[str, Any]] = _PROMPT
+            if s.image is not None:
+                picture = {"type": "image_url", "image_url": {"url": s.image}}
+                content = [picture, {"type": "text", "text": _PROMPT}]
+            body = {"model": model, "messages": [{"role": "user", "content": content}], **sampling}
+        if s.stream:
+            body["stream"] = True
+            body["stream_options"] = {"include_usage": True}
+        return body
+
+    def _ask(self, target: ProbeTarget, n: int) -> Answer:
+        body = self.request_body(target.model, n)
+        path = self._settings.endpoint.path
+        _keep_request(target, path, body)
+        timeout = httpx.Timeout(self._settings.request_timeout, connect=10)
+        started = time.monotonic()
+        try:
+            with (
+                httpx.Client(base_url=target.base_url, trust_env=False, timeout=timeout) as client,
+                client.stream("POST", path, json=body) as response,
+            ):
+                response.read()
+        except httpx.TimeoutException:
+            raise NoResponse(
+                SkipReason.NO_ANSWER, f"no answer within {self._settings.request_timeout:.0f} s"
+            ) from None
+        except httpx.HTTPError as error:
+            raise NoResponse(
+                SkipReason.NO_ANSWER, f"the connection broke: {one_line(str(error))}"
+            ) from None
+        _keep_response(target, n, response, time.monotonic() - started)
+        return _read(response, self._settings.stream)
+
+
+def _read(response: httpx.Response, stream: bool) -> Answer:
+    """The answer, or the skip that a refusal is. Raises ``Untestable`` or ``NoResponse``."""
+    status, text = response.status_code, response.text
+    if status >= 500:
+        raise NoResponse(SkipReason.SERVER_ERROR, f"HTTP {status}: {_message(text)}")
+    model_unknown = '"NotFoundError"' in text.replace(" ", "")
+    if status in (403, 405) or (status == 404 and not model_unknown):
+        raise Untestable(SkipReason.ENDPOINT_NOT_SERVED, f"HTTP {status}: {_message(text)}")
+    if status != 200:
+        raise Untestable(SkipReason.REQUEST_REJECTED, f"HTTP {status}: {_message(text)}")
+    try:
+        answer = read_stream(text.split("\n")) if stream else read_plain(text)
+    except UnreadableAnswer as error:
+        raise NoResponse(SkipReason.SERVER_ERROR, f"the answer is {error}") from None
+    if answer.broken_code is not None and 400 <= answer.broken_code < 500:
+        raise Untestable(SkipReason.REQUEST_REJECTED, f"HTTP {answer.broken_code}: {answer.broken}")
+    return answer
+
+
+def _message(text: str) -> str:
+    """The sentence in an error body, whatever its shape."""
+    try:
+        data = json.loads(text)
+    except ValueError:
+        return one_line(text)
+    if isinstance(data, dict):
+        inner = data.get("error", data)
+        found = inner.get("message", inner.get("detail")) if isinstance(inner, dict) else inner
+        if found:
+            return one_line(str(found))
+    return one_line(text)
+
+
+def _measured(answer: Answer, latency: float) -> dict[str, Any]:
+    return {
+        "choices": len(answer.choices),
+        "distinct_texts": len({choice.content for choice in answer.choices}),
+        "finish_reasons": sorted({choice.finish_reason or "none" for choice in answer.choices}),
+        "usage": answer.usage and {k: v for k, v in answer.usage.items() if isinstance(v, int)},
+        "seconds": round(latency, 4),
+    }
+
+
+def _keep_request(target: ProbeTarget, path: str, body: dict[str, Any]) -> None:
+    text = json.dumps({"method": "POST", "path": path, "body": body}, indent=1) + "\n"
+    (target.directory / "request.json").write_text(text, encoding="utf-8")
+
+
+def _keep_response(target: ProbeTarget, n: int, response: httpx.Response, seconds: float) -> None:
+    line = {
+        "n": n,
+        "status": response.status_code,
+        "seconds": round(seconds, 4),
+        "body": redact(response.text),
+    }
+    with (target.directory / "responses.jsonl").open("a", encoding="utf-8") as handle:
+        handle.write(json.dumps(line) + "\n")

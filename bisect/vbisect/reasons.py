@@ -1,0 +1,92 @@
+"""Why a release could not be tested: the typed reasons of a skip, each with what to do about it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class SkipReason(StrEnum):
+    """Every way a trial can end without a verdict."""
+
+    EXCLUDED = "excluded"
+    NOT_PUBLISHED = "not published"
+    NOT_INSTALLABLE = "not installable"
+    UNKNOWN_ARGUMENT = "argument not known"
+    OUT_OF_MEMORY = "not enough memory"
+    DRIVER_TOO_OLD = "driver too old"
+    GPU_NOT_SUPPORTED = "GPU not supported"
+    NO_DEVICE = "no usable device"
+    MODEL_NOT_ACCESSIBLE = "model not accessible"
+    MODEL_NOT_SUPPORTED = "model not supported"
+    BROKEN_DEPENDENCIES = "broken dependencies"
+    SYSTEM_LIBRARY = "system library too old"
+    NO_COMPILER = "no C++ compiler"
+    PORT_TAKEN = "port taken"
+    EXITED_BEFORE_READY = "exited before ready"
+    BOOT_TIMEOUT = "never ready"
+    WRONG_VERSION = "wrong version"
+    ENDPOINT_NOT_SERVED = "endpoint not served"
+    REQUEST_REJECTED = "request rejected"
+    SERVER_ERROR = "server error"
+    NO_ANSWER = "no answer"
+    DIFFERENT_FAILURE = "different failure"
+    COMMAND_SKIPPED = "command said skip"
+    COMMAND_TIMEOUT = "command timed out"
+    UNSETTLED = "not settled"
+
+
+ADVICE: dict[SkipReason, str] = {
+    SkipReason.EXCLUDED: "It was left out with --skip.",
+    SkipReason.NOT_PUBLISHED: "No wheel of this release exists for this device in the configured "
+    "package index; try another --device or --runtime.",
+    SkipReason.NOT_INSTALLABLE: "Read the resolver's reason; a package index that carries the "
+    "pinned torch build (pip's extra-index-url or find-links) usually helps.",
+    SkipReason.UNKNOWN_ARGUMENT: "Limit the argument to the versions that know it, "
+    "as in --serve-arg '--enable-scale-out; >=0.30'.",
+    SkipReason.OUT_OF_MEMORY: "Free memory on the host, or pass --serve-arg "
+    "'--gpu-memory-utilization 0.5' or a smaller --max-model-len.",
+    SkipReason.DRIVER_TOO_OLD: "Update the GPU driver, or set "
+    "--env VLLM_ENABLE_CUDA_COMPATIBILITY=1 on a data-centre card.",
+    SkipReason.GPU_NOT_SUPPORTED: "This build has no kernels for this GPU; use another GPU or "
+    "narrow the range.",
+    SkipReason.NO_DEVICE: "This build found no device it can use; check --device and the driver.",
+    SkipReason.MODEL_NOT_ACCESSIBLE: "Check the model's name, and that HF_TOKEN is set and has "
+    "access to it.",
+    SkipReason.MODEL_NOT_SUPPORTED: "This version cannot serve this model; narrow the range or "
+    "choose another --model.",
+    SkipReason.BROKEN_DEPENDENCIES: "The installed packages do not fit this version; see the "
+    "server log.",
+    SkipReason.SYSTEM_LIBRARY: "This build needs a newer C library than this system has; run it "
+    "on a newer system or in a container.",
+    SkipReason.NO_COMPILER: "Install g++ and the Python headers on this host.",
+    SkipReason.PORT_TAKEN: "Something else took the server's port, twice; run it again.",
+    SkipReason.EXITED_BEFORE_READY: "The server stopped by itself; the end of its log says why.",
+    SkipReason.BOOT_TIMEOUT: "Raise --boot-timeout if this host is slow; else read the server log.",
+    SkipReason.WRONG_VERSION: "The server reports another version than was asked for; its build is "
+    "not to be trusted.",
+    SkipReason.ENDPOINT_NOT_SERVED: "This version does not serve the endpoint as launched; it may "
+    "need an argument, as in --serve-arg '--enable-scale-out; >=0.30'.",
+    SkipReason.REQUEST_REJECTED: "The server refused the request itself; see its answer.",
+    SkipReason.SERVER_ERROR: "The server answered with an error of its own; see the server log.",
+    SkipReason.NO_ANSWER: "The server stayed up and did not answer; raise --request-timeout or "
+    "read the server log.",
+    SkipReason.DIFFERENT_FAILURE: "It failed in another way than the failing end of the range; "
+    "look at its responses before trusting either reading.",
+    SkipReason.COMMAND_SKIPPED: "The command ended with exit status 125.",
+    SkipReason.COMMAND_TIMEOUT: "Raise --command-timeout if the command needs longer.",
+    SkipReason.UNSETTLED: "The observations neither pass nor fail at this confidence.",
+}
+"""A sentence a person can act on, for each reason."""
+
+
+class Untestable(Exception):
+    """Raised wherever a trial cannot go on; the trial becomes a skip.
+
+    ``detail`` is what was seen, in one line; ``notes`` are further lines of evidence.
+    """
+
+    def __init__(self, reason: SkipReason, detail: str, notes: tuple[str, ...] = ()) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+        self.notes = notes

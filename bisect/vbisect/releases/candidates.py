@@ -1,0 +1,138 @@
+"""The candidates of a run: from what was asked to an ordered list of releases."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from packaging.version import InvalidVersion, Version
+
+from vbisect.errors import UsageError
+from vbisect.releases.index import IndexUnavailable, list_versions
+from vbisect.releases.release import Device, Release, Wheel
+from vbisect.releases.source import KnownReleases
+
+MOVING = ("nightly", "latest")
+"""Names whose meaning moves; they are resolved to a concrete version before anything runs."""
+
+NIGHTLY_INDEX = "https://wheels.vllm.ai/nightly"
+"""vLLM's index of wheels built from its main branch (docs.vllm.ai, installation)."""
+
+
+@dataclass(frozen=True)
+class RangeRequest:
+    """What was asked: two ends, releases to leave out (``A`` or ``A..B``), and the device."""
+
+    start: str
+    end: str
+    device: Device
+    skip: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Range:
+    """The candidates oldest first, those left out on request, and what has to be said loudly."""
+
+    candidates: tuple[Release, ...]
+    excluded: frozenset[str]
+    notes: tuple[str, ...]
+
+
+def select_range(request: RangeRequest, known: KnownReleases) -> Range:
+    """Resolve moving names, check the range and list its candidates.
+
+    Raises ``UsageError`` for an unknown version (naming the nearest), ends in the wrong order,
+    fewer than two candidates, or everything left out.
+    """
+    notes: list[str] = []
+    releases = list(known.releases)
+    ends: list[Version] = []
+    for asked in (request.start, request.end):
+        release = _resolve(asked, request.device, known, notes)
+        if release not in releases:
+            releases.append(release)
+        ends.append(Version(release.version))
+    start, end = ends
+    if start > end:
+        raise UsageError(f"--from {request.start} is newer than --to {request.end} ({end}).")
+    releases.sort(key=lambda release: Version(release.version))
+    candidates = tuple(r for r in releases if start <= Version(r.version) <= end)
+    if len(candidates) < 2:
+        raise UsageError(
+            f"There are fewer than two candidates from {request.start} to {request.end}."
+        )
+    excluded = _excluded(request.skip, candidates)
+    if len(candidates) - len(excluded) < 2:
+        raise UsageError("--skip leaves fewer than two candidates.")
+    return Range(candidates, excluded, tuple(notes))
+
+
+def parse_version(text: str) -> Version:
+    """``text`` as a PEP 440 version, a leading ``v`` allowed; raises ``UsageError``."""
+    try:
+        return Version(text)
+    except InvalidVersion:
+        raise UsageError(
+            f"'{text}' is not a version; write something like 0.8.5, nightly or latest."
+        ) from None
+
+
+def _resolve(asked: str, device: Device, known: KnownReleases, notes: list[str]) -> Release:
+    if asked == "latest":
+        notes.append(f"latest is {known.newest.version}.")
+        return known.newest
+    if asked == "nightly":
+        return _nightly(device, known, notes)
+    wanted = parse_version(asked)
+    for release in known.releases:
+        if Version(release.version) == wanted:
+            return release
+    raise UsageError(
+        f"There is no vLLM release {asked} in the {known.source}; "
+        f"the nearest are {' and '.join(_nearest(wanted, known))}."
+    )
+
+
+def _nightly(device: Device, known: KnownReleases, notes: list[str]) -> Release:
+    """The newest build of vLLM's main branch, or the newest release where there is none."""
+    index = os.environ.get("VBISECT_NIGHTLY_INDEX", NIGHTLY_INDEX).rstrip("/")
+    if device is Device.CPU:
+        index += "/cpu"
+    try:
+        listed = list_versions("vllm", pre=True, index=index, timeout=30)
+        # pip's extra indexes are listed too: only a development build is a nightly
+        builds = [version for version in listed if version.is_devrelease]
+        if not builds:
+            raise IndexUnavailable("no development build is listed there")
+        newest = builds[-1]
+    except IndexUnavailable as error:
+        notes.append(
+            f"NO NIGHTLY could be had for --device {device} ({error}): "
+            f"using the newest release, {known.newest.version}, instead."
+        )
+        return known.newest
+    notes.append(f"nightly is {newest}.")
+    wheel = Wheel(distribution="vllm", version=str(newest), index=index)
+    return Release(version=str(newest), wheels={device: wheel})
+
+
+def _nearest(wanted: Version, known: KnownReleases) -> list[str]:
+    """The neighbours of a version that does not exist, in order, at most one on each side."""
+    older = [r.version for r in known.releases if Version(r.version) < wanted]
+    newer = [r.version for r in known.releases if Version(r.version) > wanted]
+    return older[-1:] + newer[:1]
+
+
+def _excluded(skips: tuple[str, ...], candidates: tuple[Release, ...]) -> frozenset[str]:
+    excluded: set[str] = set()
+    for skip in skips:
+        first, dots, last = skip.partition("..")
+        low = parse_version(first)
+        high = parse_version(last) if dots else low
+        if low > high:
+            raise UsageError(f"--skip {skip}: {first} is newer than {last}.")
+        hit = {r.version for r in candidates if low <= Version(r.version) <= high}
+        if not hit:
+            raise UsageError(f"--skip {skip} names no candidate of this range.")
+        excluded |= hit
+    return frozenset(excluded)

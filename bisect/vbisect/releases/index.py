@@ -1,0 +1,55 @@
+"""The versions of a distribution on the package index that the user's pip is configured for."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from packaging.version import InvalidVersion, Version
+
+from vbisect.text import one_line
+
+
+class IndexUnavailable(Exception):
+    """No package index answered, or none has the distribution; the message says which."""
+
+
+def list_versions(
+    distribution: str, *, pre: bool = False, index: str | None = None, timeout: float = 90
+) -> tuple[Version, ...]:
+    """Every version pip can see for this platform, oldest first.
+
+    pip itself does the listing (``pip index versions --json``), so the user's index settings,
+    certificates and proxies apply. ``index`` replaces the configured index; ``timeout`` is in
+    seconds. Raises ``IndexUnavailable``.
+    """
+    command = [sys.executable, "-m", "pip", "index", "versions", distribution, "--json"]
+    command += ["--disable-pip-version-check", "--no-input", "--ignore-requires-python"]
+    command += ["--retries", "1"]
+    command += ["--pre"] if pre else []
+    command += ["--index-url", index] if index else []
+    try:
+        answer = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise IndexUnavailable(
+            f"the package index did not list {distribution} within {timeout:.0f} s"
+        ) from None
+    if answer.returncode:
+        errors = [line for line in answer.stderr.splitlines() if line.startswith("ERROR")]
+        raise IndexUnavailable(one_line(errors[-1] if errors else answer.stderr or "pip failed"))
+    return tuple(sorted(_parse(text) for text in json.loads(answer.stdout)["versions"]))
+
+
+def _parse(text: str) -> Version:
+    try:
+        return Version(text)
+    except InvalidVersion:
+        raise IndexUnavailable(f"the package index lists a version that is none: {text}") from None

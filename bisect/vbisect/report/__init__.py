@@ -1,0 +1,1 @@
+"""Everything shown or exported of a run, read from its records alone."""

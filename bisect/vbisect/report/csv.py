@@ -1,0 +1,29 @@
+"""The table of a run as CSV."""
+
+from __future__ import annotations
+
+from vbisect.report.rows import COLUMNS, rows
+from vbisect.run.state import RunState
+from vbisect.text import plain
+
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def to_csv(state: RunState) -> str:
+    """Every candidate, one line each; cells a spreadsheet would take for a formula are quoted."""
+    import pandas
+
+    table = pandas.DataFrame([row.values() for row in rows(state)], columns=list(COLUMNS))
+    for column in ("passes", "fails", "order"):
+        table[column] = table[column].astype("Int64")
+    for column in ("version", "outcome", "finding", "reported_version", "build", "digest"):
+        table[column] = [_cell(value) for value in table[column]]
+    text: str = table.to_csv(index=False, lineterminator="\n")
+    return text
+
+
+def _cell(value: object) -> str | None:
+    if not isinstance(value, str):
+        return None
+    text = plain(value)
+    return "'" + text if text.startswith(_FORMULA_STARTS) else text

@@ -1,0 +1,60 @@
+"""The report of a run as Markdown."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import TYPE_CHECKING
+
+from vbisect.reasons import ADVICE
+from vbisect.report.rows import tested_rows
+from vbisect.run.state import RunState
+from vbisect.text import one_line
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~@$&])")
+
+
+def to_markdown(state: RunState) -> str:
+    """Verdict, table, warnings and how to repeat it."""
+    reasons = {r.reason for r in state.records.values() if r.reason is not None}
+    return _template().render(
+        state=state,
+        settings=state.settings,
+        finding=state.finding,
+        rows=tested_rows(state),
+        advice={str(reason): ADVICE[reason] for reason in sorted(reasons)},
+        untested=len(state.settings.versions) - len(tested_rows(state)),
+    )
+
+
+def _escape(value: object) -> str:
+    """Text from servers as one line that Markdown shows as it is, and that pings nobody."""
+    return _SPECIAL.sub(r"\\\1", one_line(str(value))).replace("\\@", "@\u200b")
+
+
+def _code(value: object) -> str:
+    """Text as inline code, whatever backticks it holds."""
+    text = one_line(str(value), 2000)
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * (longest + 1)
+    return f"{fence} {text} {fence}" if longest else f"`{text}`"
+
+
+@cache
+def _template() -> Template:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("vbisect.report", "templates"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,  # Markdown has its own escapes, applied by the two filters
+        keep_trailing_newline=True,
+    )
+    environment.filters["md"] = _escape
+    environment.filters["code"] = _code
+    return environment.get_template("report.md.j2")

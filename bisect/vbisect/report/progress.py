@@ -1,0 +1,129 @@
+"""Progress on stderr: a live table on a terminal, plain lines everywhere else."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from vbisect.reasons import ADVICE
+from vbisect.report.rows import finding, tested_rows
+from vbisect.run.journal import Event, EventKind
+from vbisect.run.records import TrialRecord
+from vbisect.run.session import Display
+from vbisect.run.state import RunState
+from vbisect.search import expected_trials, remaining_range
+from vbisect.text import one_line
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_STYLES = {"pass": "green", "fail": "red", "skip": "yellow"}
+
+
+@contextmanager
+def progress() -> Iterator[Display]:
+    """The display that suits stderr, for as long as the block runs."""
+    if not sys.stderr.isatty():
+        yield PlainLines()
+        return
+    from rich.console import Console
+    from rich.live import Live
+
+    table = LiveTable()
+    with Live(get_renderable=table.render, console=Console(stderr=True), refresh_per_second=4):
+        yield table
+
+
+def remaining(state: RunState) -> str:
+    """The range still in question and how many trials it takes, in one line."""
+    settings = state.settings
+    count, outcomes = len(settings.versions), state.outcomes
+    stretch = remaining_range(count, outcomes)
+    if stretch is None:
+        return "nothing left to test"
+    low, high = (settings.versions[index] for index in stretch)
+    trials = expected_trials(count, outcomes, sweep=settings.sweep)
+    more = f"at most {trials} more" if trials else "no more"
+    return f"between {low} and {high}; {more} trials if none is skipped"
+
+
+class PlainLines:
+    """One line for each thing that happened."""
+
+    def show(self, event: Event, state: RunState) -> None:
+        """Print what ``event`` means to a person, if anything."""
+        for line in self._lines(EventKind(event["event"]), event, state):
+            print(f"vbisect: {one_line(line, 1000)}", file=sys.stderr, flush=True)
+
+    def _lines(self, kind: EventKind, event: Event, state: RunState) -> Iterator[str]:
+        if kind in (EventKind.RUN_STARTED, EventKind.RUN_RESUMED):
+            verb = "testing" if kind is EventKind.RUN_STARTED else "resuming"
+            yield f"{verb} {len(state.settings.versions)} candidates, {remaining(state)}"
+        elif kind is EventKind.NOTE:
+            yield f"NOTE {event['text']}"
+        elif kind is EventKind.TRIAL_STARTED:
+            yield f"{event['version']}: fetching"
+        elif kind is EventKind.BUILD_READY:
+            yield f"{event['version']}: booting (waited {event['seconds']:.1f} s for the build)"
+        elif kind is EventKind.SERVER_READY:
+            yield (
+                f"{event['version']}: ready after {event['seconds']:.0f} s, "
+                f"reports {event['reported_version']}; probing"
+            )
+        elif kind is EventKind.TRIAL_FINISHED:
+            yield from _finished(TrialRecord.model_validate(event["record"]))
+            yield remaining(state)
+
+
+def _finished(record: TrialRecord) -> Iterator[str]:
+    seen = record.observations
+    counts = f" ({seen.passes} passed, {seen.fails} failed)" if seen.total else ""
+    yield f"{record.version}: {record.outcome.upper()} – {finding(record)}{counts}"
+    if record.reason is not None:
+        yield f"{record.version}: {ADVICE[record.reason]}"
+
+
+class LiveTable:
+    """The table of trials, redrawn as it grows."""
+
+    def __init__(self) -> None:
+        self._state: RunState | None = None
+        self._since = time.monotonic()
+
+    def show(self, event: Event, state: RunState) -> None:
+        """Take over what the journal has now."""
+        if event["event"] != EventKind.OBSERVATION:
+            self._since = time.monotonic()
+        self._state = state
+
+    def render(self) -> RenderableType:
+        """The table, the notes above it and the state of the current trial below it."""
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        state = self._state
+        if state is None:
+            return Text("vbisect: starting")
+        table = Table("version", "outcome", "pass/fail", "what was seen", "boot", box=None)
+        for row in tested_rows(state):
+            counts = "" if row.passes is None else f"{row.passes}/{row.fails}"
+            boot = f"{row.boot_seconds:.0f} s" if row.boot_seconds else ""
+            table.add_row(
+                row.version,
+                Text(row.outcome, style=_STYLES.get(row.outcome, "")),
+                counts,
+                Text(one_line(row.finding, 160)),
+                boot,
+            )
+        lines = [Text(f"NOTE {one_line(note)}", style="bold yellow") for note in state.notes]
+        if state.active is not None:
+            partial = state.partial.get(state.active)
+            seen = f", {partial.tally.total} observations" if partial else ""
+            spent = time.monotonic() - self._since
+            lines.append(Text(f"{state.active}: {state.phase} for {spent:.0f} s{seen}"))
+        footer = Text("" if state.finding else remaining(state), style="dim")
+        return Group(table, *lines, footer)

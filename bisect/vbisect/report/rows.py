@@ -1,0 +1,80 @@
+"""The rows of a run's table: one a candidate, oldest first, in plain words."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+
+from vbisect.reasons import SkipReason
+from vbisect.run.records import TrialRecord
+from vbisect.run.state import RunState
+from vbisect.search import Outcome
+
+UNTESTED = "untested"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One candidate. ``finding`` is what was seen or why not; times in seconds."""
+
+    version: str
+    outcome: str
+    finding: str
+    passes: int | None = None
+    fails: int | None = None
+    reported_version: str | None = None
+    build: str | None = None
+    digest: str | None = None
+    fetch_seconds: float | None = None
+    boot_seconds: float | None = None
+    probe_seconds: float | None = None
+    order: int | None = None
+
+    def values(self) -> dict[str, object]:
+        """Column name to value."""
+        return asdict(self)
+
+
+COLUMNS = tuple(field.name for field in fields(Row))
+
+
+def rows(state: RunState) -> list[Row]:
+    """A row for every candidate, tested or not; ``order`` is the order of testing, from 1."""
+    order = {version: number for number, version in enumerate(state.records, 1)}
+    return [_row(state, version, order.get(version)) for version in state.settings.versions]
+
+
+def tested_rows(state: RunState) -> list[Row]:
+    """The rows of candidates that were tested or skipped."""
+    return [row for row in rows(state) if row.outcome != UNTESTED]
+
+
+def finding(record: TrialRecord) -> str:
+    """What a trial showed, in one line."""
+    if record.outcome is Outcome.SKIP:
+        return f"{record.reason}: {record.detail}" if record.reason else "not settled"
+    if record.outcome is Outcome.FAIL:
+        flaky = " (now and then)" if record.observations.passes else ""
+        return f"{record.signature}{flaky}"
+    return "as asked"
+
+
+def _row(state: RunState, version: str, order: int | None) -> Row:
+    record = state.records.get(version)
+    if record is None:
+        if version in state.settings.excluded:
+            return Row(version, Outcome.SKIP, f"{SkipReason.EXCLUDED} with --skip")
+        return Row(version, UNTESTED, "")
+    return Row(
+        version=version,
+        outcome=record.outcome,
+        finding=finding(record),
+        passes=record.observations.passes,
+        fails=record.observations.fails,
+        reported_version=record.reported_version,
+        build=record.build.ref if record.build else None,
+        digest=record.build.digest if record.build else None,
+        fetch_seconds=record.seconds.fetch,
+        boot_seconds=record.seconds.boot,
+        probe_seconds=record.seconds.probe,
+        order=order,
+    )

@@ -1,0 +1,53 @@
+"""The one JSON object of a run: the contract that scripts read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from vbisect.reasons import ADVICE
+from vbisect.run.records import Status, TrialRecord
+from vbisect.run.state import RunState
+
+
+def summary(state: RunState, run_dir: Path) -> dict[str, Any]:
+    """What ``vbisect run --json`` prints; fields are added, never renamed."""
+    settings, finding = state.settings, state.finding
+    answer = finding.answer.model_dump(mode="json") if finding and finding.answer else None
+    return {
+        "schema": 1,
+        "run_id": settings.run_id,
+        "run_dir": str(run_dir.absolute()),
+        "status": finding.status if finding else Status.INTERRUPTED,
+        "message": finding.message if finding else "vbisect was killed; the run can be resumed",
+        "answer": answer,
+        "changes": [a.model_dump(mode="json") for a in finding.changes] if finding else [],
+        "range": {
+            "from": {
+                "asked": settings.start,
+                "resolved": settings.versions[0],
+                "tested": finding.tested_from if finding else None,
+            },
+            "to": {
+                "asked": settings.end,
+                "resolved": settings.versions[-1],
+                "tested": finding.tested_to if finding else None,
+            },
+        },
+        "runtime": settings.runtime,
+        "device": settings.device,
+        "model": settings.model,
+        "candidates": list(settings.versions),
+        "excluded": list(settings.excluded),
+        "trials": [_trial(record) for record in state.records.values()],
+        "notes": state.notes,
+        "warnings": list(finding.warnings) if finding else [],
+        "replay": settings.replay_command(),
+        "seconds": round(state.seconds, 1),
+    }
+
+
+def _trial(record: TrialRecord) -> dict[str, Any]:
+    data = record.model_dump(mode="json", by_alias=True)
+    data["advice"] = ADVICE[record.reason] if record.reason else None
+    return data

@@ -1,0 +1,1 @@
+"""One run: settings, journal, trials, answer."""

@@ -1,0 +1,129 @@
+"""Read the answer of a run from its outcomes, and say it in one sentence."""
+
+from __future__ import annotations
+
+from vbisect.run.records import Answer, Finding, Status, TrialRecord
+from vbisect.run.state import RunState
+from vbisect.search import (
+    Boundary,
+    Change,
+    Conclusion,
+    Outcome,
+    Verdict,
+    conclude,
+    pass_confidence,
+)
+
+
+def finding_of(state: RunState) -> Finding:
+    """What the finished search amounts to, with its confidence and how far the ends moved in."""
+    settings = state.settings
+    versions = settings.versions
+    conclusion = conclude(len(versions), state.outcomes, find=settings.find)
+    changes = tuple(_answer(state, boundary) for boundary in conclusion.boundaries)
+    wanted = [change for change in changes if settings.find.wants(change.change)]
+    answer = wanted[-1] if wanted else None
+    status, message = _verdict(state, conclusion, answer)
+    ends = conclusion.ends
+    return Finding(
+        status=status,
+        message=message,
+        answer=answer,
+        changes=changes,
+        tested_from=versions[ends.low] if ends else None,
+        tested_to=versions[ends.high] if ends else None,
+        warnings=_warnings(state, conclusion, changes),
+    )
+
+
+def _answer(state: RunState, boundary: Boundary) -> Answer:
+    versions = state.settings.versions
+    good = boundary.first_after if boundary.change is Change.FIX else boundary.last_before
+    return Answer(
+        change=boundary.change,
+        last_before=versions[boundary.last_before],
+        first_after=versions[boundary.first_after],
+        exact=boundary.exact,
+        suspects=tuple(versions[index] for index in boundary.suspects),
+        confidence=_confidence(state, versions[good]),
+    )
+
+
+def _confidence(state: RunState, passing: str) -> float:
+    """How sure the passing side is, rounded down; the failing side was seen to fail."""
+    passes = state.records[passing].observations.passes
+    return int(pass_confidence(passes, state.weakest) * 10_000) / 10_000
+
+
+def _verdict(state: RunState, conclusion: Conclusion, answer: Answer | None) -> tuple[Status, str]:
+    settings = state.settings
+    tested = [r for r in state.records.values() if r.outcome is not Outcome.SKIP]
+    if conclusion.verdict is Verdict.TOO_FEW:
+        only = f"only {tested[0].version} could be tested" if tested else "no release could be"
+        return Status.INCONCLUSIVE, f"{only}{'' if tested else ' tested'}: there is no answer"
+    if answer is None:
+        return _no_change(state, conclusion, tested)
+    verb = "fixed" if answer.change is Change.FIX else "broken"
+    before = "failing" if answer.change is Change.FIX else "passing"
+    if not answer.exact:
+        return (
+            Status.INCONCLUSIVE,
+            f"{verb} in one of {', '.join(answer.suspects)}; "
+            f"{answer.last_before} is the last {before} release tested, "
+            "and the ones between could not be",
+        )
+    told = f"{verb} in {answer.first_after}; {answer.last_before} is the last {before} release"
+    if answer.confidence < settings.confidence:
+        return (
+            Status.INCONCLUSIVE,
+            f"probably {told}, but with confidence {answer.confidence:.2f}, "
+            f"below the {settings.confidence:g} asked for",
+        )
+    return Status.FOUND, told
+
+
+def _no_change(
+    state: RunState, conclusion: Conclusion, tested: list[TrialRecord]
+) -> tuple[Status, str]:
+    if conclusion.verdict is Verdict.OTHER_CHANGE:
+        change = conclusion.boundaries[-1]
+        low, high = (state.settings.versions[i] for i in (change.last_before, change.first_after))
+        words = (
+            "passes in {} and fails in {}"
+            if change.change is Change.BREAK
+            else ("fails in {} and passes in {}")
+        )
+        return Status.NONE, f"no {state.settings.find} in range: it {words.format(low, high)}"
+    if tested[0].outcome is Outcome.FAIL:
+        return Status.NONE, "fails in every tested release"
+    unsure = [
+        r.version for r in tested if _confidence(state, r.version) < state.settings.confidence
+    ]
+    if unsure:
+        return Status.INCONCLUSIVE, f"never failed, but too little was seen of {', '.join(unsure)}"
+    return Status.NONE, "passes in every tested release"
+
+
+def _warnings(
+    state: RunState, conclusion: Conclusion, changes: tuple[Answer, ...]
+) -> tuple[str, ...]:
+    warnings = []
+    versions = state.settings.versions
+    if conclusion.ends is not None:
+        low, high = conclusion.ends.low, conclusion.ends.high
+        if low > 0:
+            warnings.append(_moved("lower", versions[0], versions[low], state))
+        if high < len(versions) - 1:
+            warnings.append(_moved("upper", versions[-1], versions[high], state))
+    if len(changes) > 1:
+        warnings.append(f"the outcome changes {len(changes)} times in this range")
+    for record in state.records.values():
+        if record.reason == "different failure":
+            warnings.append(f"{record.version} fails in another way: {record.signature}")
+    return tuple(warnings)
+
+
+def _moved(which: str, asked: str, tested: str, state: RunState) -> str:
+    record = state.records.get(asked)
+    why = f"{record.reason}: {record.detail}" if record else "left out with --skip"
+    return f"THE {which.upper()} END MOVED from {asked} to {tested} ({why})"

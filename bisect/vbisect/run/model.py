@@ -1,0 +1,123 @@
+"""What ``--model`` names: a tiny model made here, a local directory, or a Hugging Face id."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vbisect.errors import HostError, UsageError
+from vbisect.launch import Limited
+from vbisect.releases import Device
+
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+@dataclass(frozen=True)
+class ResolvedModel:
+    """``path`` is what the server is given; ``image`` a data URL to send along with chats."""
+
+    name: str
+    path: str
+    arguments: tuple[Limited, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+    image: str | None = None
+
+
+def default_model(device: Device) -> str:
+    """A model every version can serve: made here on a CPU, small and public on a GPU."""
+    return "tiny:qwen2" if device is Device.CPU else "Qwen/Qwen2.5-0.5B-Instruct"
+
+
+def resolve_model(name: str, device: Device, skeleton: bool) -> ResolvedModel:
+    """Find or make the model and say how it has to be served.
+
+    Raises ``UsageError`` for a path that cannot be read or a tiny model that does not exist.
+    """
+    environment = {"VLLM_CPU_KVCACHE_SPACE": "1"} if device is Device.CPU else {}
+    arguments = ["--gpu-memory-utilization", "0.4"] if device is Device.CPU else []
+    if name.startswith("tiny:"):
+        return _tiny(name, arguments, environment)
+    config = None
+    limited: list[Limited] = []
+    path = Path(name).expanduser()
+    local = path.is_dir() or name.startswith(("/", "./", "../", "~"))
+    if local:
+        config = _read_config(path)
+        arguments += ["--served-model-name", path.resolve().name]
+    elif not _HUB_ID.fullmatch(name):
+        raise UsageError(f"--model {name} is neither a directory nor a Hugging Face id.")
+    if skeleton:
+        limited += _skeleton(config)
+    return ResolvedModel(
+        name=str(path.resolve()) if local else name,
+        path=str(path.resolve()) if local else name,
+        arguments=(_always(arguments), *limited),
+        environment=environment,
+    )
+
+
+def models_root() -> Path:
+    """Where tiny models are written; ``VBISECT_CACHE_DIR`` overrides the user's cache directory."""
+    from platformdirs import user_cache_path
+
+    configured = os.environ.get("VBISECT_CACHE_DIR")
+    return (Path(configured) if configured else user_cache_path("vbisect")).absolute() / "models"
+
+
+def _tiny(name: str, arguments: list[str], environment: dict[str, str]) -> ResolvedModel:
+    from vbisect.models import TINY_MODELS, write_tiny_model
+
+    if name not in TINY_MODELS:
+        raise UsageError(f"--model {name}: the tiny models are {' and '.join(TINY_MODELS)}.")
+    directory = models_root() / name.replace(":", "-")
+    try:
+        path = write_tiny_model(name, directory)
+    except OSError as error:
+        raise HostError(f"Cannot write the tiny model {directory}: {error.strerror}.") from error
+    arguments += ["--load-format", "dummy", "--dtype", "float32", "--max-model-len", "512"]
+    arguments += ["--enforce-eager", "--served-model-name", name.replace(":", "-")]
+    image = None
+    if name == "tiny:qwen2_5_vl":
+        from vbisect.models.image import tiny_image_data_url
+
+        image = tiny_image_data_url()
+    return ResolvedModel(
+        name=name,
+        path=str(path),
+        arguments=(_always(arguments),),
+        environment={**environment, "HF_HUB_OFFLINE": "1"},
+        image=image,
+    )
+
+
+def _always(arguments: list[str]) -> Limited:
+    return Limited(text=shlex.join(arguments))
+
+
+def _skeleton(config: dict[str, object] | None) -> list[Limited]:
+    """Nested overrides are merged from 0.11.1 on (vllm-project/vllm#25727), replaced before."""
+    from vbisect.models import skeleton_arguments
+
+    return [
+        Limited(
+            text=shlex.join(skeleton_arguments(config, nested_overrides=nested)),
+            specifier=specifier,
+        )
+        for nested, specifier in ((True, ">=0.11.1"), (False, "<0.11.1"))
+    ]
+
+
+def _read_config(path: Path) -> dict[str, object]:
+    try:
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"--model {path}: config.json cannot be read: {error.strerror}.") from None
+    except ValueError:
+        raise UsageError(f"--model {path}: config.json is not JSON.") from None
+    if not isinstance(config, dict):
+        raise UsageError(f"--model {path}: config.json is not a model's configuration.")
+    return config

@@ -1,0 +1,189 @@
+"""From the command line's words to the settings of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from vbisect import __version__
+from vbisect.errors import HostError, UsageError
+from vbisect.launch.arguments import parse_serve_argument, parse_variable
+from vbisect.probes import CommandSettings, Endpoint, NChoicesSettings
+from vbisect.releases import Device, RangeRequest, known_releases, select_range
+from vbisect.run.host import gpus
+from vbisect.run.model import default_model, resolve_model
+from vbisect.run.settings import RunSettings
+from vbisect.search import Find
+
+_LARGEST_N = 16384
+"""vLLM's own default limit, VLLM_MAX_N_SEQUENCES, from 0.19 on."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """The options of ``vbisect run`` as given; times in seconds."""
+
+    start: str
+    end: str
+    skip: tuple[str, ...] = ()
+    pre: bool = False
+    probe: str = "n-choices"
+    endpoint: str = "chat"
+    n: tuple[int, ...] = (8,)
+    stream: bool = False
+    temperature: float = 0.7
+    top_p: float = 0.9
+    max_tokens: int = 16
+    request_timeout: float = 300
+    command: tuple[str, ...] = ()
+    command_timeout: float = 600
+    model: str | None = None
+    skeleton: bool = False
+    runtime: str = "auto"
+    device: str = "auto"
+    serve_args: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    latest_deps: bool = False
+    find: str = "auto"
+    sweep: bool = False
+    confidence: float = 0.95
+    boot_timeout: float = 600
+
+
+def prepare(options: RunOptions) -> RunSettings:
+    """Check every option, resolve what moves, and list the candidates.
+
+    Raises ``UsageError`` for a wrong option and ``HostError`` for one this host cannot honour.
+    Nothing is started; only the package index is asked.
+    """
+    _check_numbers(options)
+    serve_args = tuple(parse_serve_argument(value) for value in options.serve_args)
+    env = tuple(parse_variable(value) for value in options.env)
+    find = Find(_one_of("--find", options.find, list(Find)))
+    endpoint = Endpoint(_one_of("--endpoint", options.endpoint, list(Endpoint)))
+    command = _command(options)
+    runtime = choose_runtime(options.runtime)
+    device = choose_device(options.device)
+    model = resolve_model(options.model or default_model(device), device, options.skeleton)
+    known = known_releases(pre=options.pre)
+    chosen = select_range(RangeRequest(options.start, options.end, device, options.skip), known)
+    n_choices = NChoicesSettings(
+        endpoint=endpoint,
+        n=options.n,
+        stream=options.stream,
+        temperature=options.temperature,
+        top_p=options.top_p,
+        max_tokens=options.max_tokens,
+        image=model.image if endpoint is Endpoint.CHAT else None,
+        request_timeout=options.request_timeout,
+    )
+    return RunSettings(
+        vbisect=__version__,
+        run_id=_run_id(options),
+        start=options.start,
+        end=options.end,
+        skip=options.skip,
+        pre=options.pre,
+        find=find,
+        sweep=options.sweep,
+        confidence=options.confidence,
+        runtime=runtime,
+        device=device,
+        latest_deps=options.latest_deps,
+        model=model.name,
+        model_path=model.path,
+        skeleton=options.skeleton,
+        model_args=model.arguments,
+        model_env=model.environment,
+        serve_args=serve_args,
+        env=env,
+        boot_timeout=options.boot_timeout,
+        releases_from=known.source,
+        notes=(*known.warnings, *chosen.notes),
+        excluded=tuple(r.version for r in chosen.candidates if r.version in chosen.excluded),
+        n_choices=None if command else n_choices,
+        command=command,
+        candidates=chosen.candidates,
+    )
+
+
+def make_run_dir(results: Path, run_id: str) -> Path:
+    """An empty directory for the run below ``results``; raises ``UsageError`` if it cannot be."""
+    for number in range(1, 1000):
+        run_dir = results / (run_id if number == 1 else f"{run_id}-{number}")
+        try:
+            run_dir.mkdir(parents=True)
+            (run_dir / "trials").mkdir()
+        except FileExistsError:
+            if results.is_dir():
+                continue
+            raise UsageError(f"--results {results} is not a directory.") from None
+        except OSError as error:
+            raise UsageError(f"--results {results} cannot be written: {error.strerror}.") from None
+        return run_dir
+    raise UsageError(f"--results {results} holds too many runs of this second.")
+
+
+def choose_runtime(asked: str) -> str:
+    """The runtime to use. Raises ``HostError`` for one that is not there."""
+    if _one_of("--runtime", asked, ["auto", "docker", "venv"]) == "docker":
+        raise HostError("--runtime docker is not available in this version; use --runtime venv.")
+    return "venv"
+
+
+def choose_device(asked: str) -> Device:
+    """The device to use; ``auto`` decides by the presence of a GPU."""
+    if _one_of("--device", asked, ["auto", *Device]) == "auto":
+        return Device.CUDA if gpus() else Device.CPU
+    if asked == Device.CUDA and not gpus():
+        raise HostError("--device cuda: nvidia-smi lists no GPU on this host.")
+    return Device(asked)
+
+
+def _one_of(option: str, value: str, allowed: list[str]) -> str:
+    if value not in allowed:
+        raise UsageError(f"{option} {value}: choose one of {', '.join(allowed)}.")
+    return value
+
+
+def _check_numbers(options: RunOptions) -> None:
+    for n in options.n:
+        if not 1 <= n <= _LARGEST_N:
+            raise UsageError(f"--n {n}: n must be between 1 and {_LARGEST_N}.")
+    if not 0.5 <= options.confidence < 1:
+        raise UsageError(
+            f"--confidence {options.confidence:g}: it must be at least 0.5 and below 1."
+        )
+    for flag, value in (
+        ("--boot-timeout", options.boot_timeout),
+        ("--request-timeout", options.request_timeout),
+        ("--command-timeout", options.command_timeout),
+        ("--max-tokens", options.max_tokens),
+    ):
+        if value <= 0:
+            raise UsageError(f"{flag} {value:g}: it must be above 0.")
+    if options.temperature < 0:
+        raise UsageError(f"--temperature {options.temperature:g}: it must not be negative.")
+    if not 0 < options.top_p <= 1:
+        raise UsageError(f"--top-p {options.top_p:g}: it must be above 0 and at most 1.")
+
+
+def _command(options: RunOptions) -> CommandSettings | None:
+    _one_of("--probe", options.probe, ["n-choices", "command"])
+    if options.probe == "command" and not options.command:
+        raise UsageError("--probe command needs a command after --, as in: -- ./check.sh")
+    if not options.command:
+        return None
+    import shutil
+
+    found = shutil.which(options.command[0])
+    if found is None:
+        raise UsageError(f"The command {options.command[0]} is not there or not executable.")
+    program = str(Path(found).absolute())
+    return CommandSettings(command=(program, *options.command[1:]), timeout=options.command_timeout)
+
+
+def _run_id(options: RunOptions) -> str:
+    moment = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    return f"{moment}-{options.start}-{options.end}".replace("/", "_")

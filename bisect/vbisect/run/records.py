@@ -1,0 +1,150 @@
+"""What is recorded of a run: the serialisable spec of a trial, its record, and the answer."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from vbisect.probes import CommandSettings, FailureKind, NChoicesSettings
+from vbisect.reasons import SkipReason
+from vbisect.releases import Device, Wheel
+from vbisect.search import Change, Counts, Outcome
+
+
+class Frozen(BaseModel):
+    """Records are values: they can be compared, stored and sent elsewhere."""
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
+
+
+class Tally(Frozen):
+    """Observations of a release; ``other`` are failures of another kind than the run's."""
+
+    passes: int = Field(0, alias="pass")
+    fails: int = Field(0, alias="fail")
+    other: int = 0
+
+    @property
+    def counts(self) -> Counts:
+        """What the search judges by."""
+        return Counts(self.passes, self.fails)
+
+    @property
+    def total(self) -> int:
+        """All observations."""
+        return self.passes + self.fails + self.other
+
+
+class Partial(Frozen):
+    """What was observed in a trial that has not finished: tally, last failure and its kind."""
+
+    tally: Tally = Tally()
+    signature: str | None = None
+    kind: FailureKind | None = None
+
+
+class Build(Frozen):
+    """The artefact that was tested: its kind, where it is or was, and a digest of all of it."""
+
+    kind: str
+    ref: str
+    digest: str
+
+
+class Seconds(Frozen):
+    """Where the time of a trial went; ``fetch`` is the time waited for the build."""
+
+    fetch: float = 0.0
+    boot: float = 0.0
+    probe: float = 0.0
+    stop: float = 0.0
+
+
+class TrialSpec(Frozen):
+    """Everything a trial depends on. ``earlier`` are observations of an interrupted try at it."""
+
+    version: str
+    device: Device
+    wheel: Wheel | None
+    model: str
+    arguments: tuple[str, ...]
+    environment: dict[str, str]
+    probe: NChoicesSettings | CommandSettings
+    confidence: float
+    boot_timeout: float
+    weakest: tuple[int, int] | None
+    reference: FailureKind | None
+    earlier: Partial
+    run_dir: Path
+
+    @property
+    def directory(self) -> Path:
+        """Where the evidence of this trial goes."""
+        return self.run_dir / "trials" / self.version
+
+
+class TrialRecord(Frozen):
+    """What a trial came to."""
+
+    version: str
+    outcome: Outcome
+    reason: SkipReason | None = None
+    detail: str | None = None
+    signature: str | None = None
+    failure_kind: FailureKind | None = None
+    observations: Tally = Tally()
+    reported_version: str | None = None
+    build: Build | None = None
+    seconds: Seconds = Seconds()
+    measured: dict[str, Any] = {}
+    notes: tuple[str, ...] = ()
+
+
+class Status(StrEnum):
+    """How a run ended; each has one exit code."""
+
+    FOUND = "found"
+    NONE = "none"
+    INCONCLUSIVE = "inconclusive"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+    @property
+    def exit_code(self) -> int:
+        """The documented exit code of ``vbisect run``."""
+        return _EXIT_CODES[self]
+
+
+_EXIT_CODES = {
+    Status.FOUND: 0,
+    Status.NONE: 1,
+    Status.INCONCLUSIVE: 3,
+    Status.FAILED: 4,
+    Status.INTERRUPTED: 130,
+}
+
+
+class Answer(Frozen):
+    """A boundary: the change is in one of ``suspects``; ``exact`` when that is one release."""
+
+    change: Change
+    last_before: str
+    first_after: str
+    exact: bool
+    suspects: tuple[str, ...]
+    confidence: float
+
+
+class Finding(Frozen):
+    """How a run ended. ``answer`` is the change asked for, ``changes`` every one that was seen."""
+
+    status: Status
+    message: str
+    answer: Answer | None = None
+    changes: tuple[Answer, ...] = ()
+    tested_from: str | None = None
+    tested_to: str | None = None
+    warnings: tuple[str, ...] = ()

@@ -1,0 +1,211 @@
+"""Carry a run from where its journal stands to its answer."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from vbisect import __version__
+from vbisect.builds import Environment, EnvironmentRequest, Prefetcher, ensure_environment
+from vbisect.errors import HostError, ProbeAbort, UsageError
+from vbisect.launch import effective_arguments, effective_environment
+from vbisect.locks import Locked, file_lock
+from vbisect.processes import end_orphans
+from vbisect.releases import Release, catalogue
+from vbisect.run.answer import finding_of
+from vbisect.run.journal import Event, EventKind, Journal, repair_torn_line
+from vbisect.run.records import Finding, Partial, Status, TrialRecord, TrialSpec
+from vbisect.run.settings import RunSettings
+from vbisect.run.state import RunState, load_state
+from vbisect.run.trial import run_trial
+from vbisect.search import Outcome, likely_next, next_pick
+
+
+class Display(Protocol):
+    """Shows progress; told of each event once the journal has it."""
+
+    def show(self, event: Event, state: RunState) -> None:
+        """``state`` already contains ``event``."""
+        ...
+
+
+def start_run(settings: RunSettings, run_dir: Path, display: Display) -> RunState:
+    """Begin a new run in ``run_dir``, which exists and is empty, and carry it to its end."""
+    with _owned(run_dir):
+        settings.write(run_dir)
+        state = RunState(settings)
+        with Journal(run_dir) as journal:
+            session = _Session(run_dir, state, journal, display)
+            session.emit(EventKind.RUN_STARTED, vbisect=__version__, argv=_argv())
+            for note in settings.notes:
+                session.emit(EventKind.NOTE, text=note)
+            return session.work()
+
+
+def resume_run(run_dir: Path, display: Display) -> RunState:
+    """Go on with the run in ``run_dir``; nothing that was recorded is done again.
+
+    Raises ``UsageError`` when it is not a run directory, is damaged, or another vbisect has it.
+    """
+    RunSettings.read(run_dir)  # before the lock file is made: this may not be a run directory
+    with _owned(run_dir):
+        state, torn = load_state(run_dir)
+        if torn:
+            repair_torn_line(run_dir, torn)
+        orphans = end_orphans(run_dir)
+        if state.finding is not None and state.finding.status not in _RESUMABLE:
+            return state
+        with Journal(run_dir) as journal:
+            session = _Session(run_dir, state, journal, display)
+            session.emit(EventKind.RUN_RESUMED, vbisect=__version__, orphans=len(orphans))
+            if torn:
+                session.emit(EventKind.NOTE, text=_torn_note(torn))
+            return session.work()
+
+
+_RESUMABLE = (Status.INTERRUPTED, Status.FAILED)
+
+
+class _Session:
+    def __init__(self, run_dir: Path, state: RunState, journal: Journal, display: Display) -> None:
+        self._run_dir = run_dir
+        self._state = state
+        self._journal = journal
+        self._display = display
+
+    def emit(self, kind: EventKind, **fields: Any) -> None:
+        """To the journal first, then to the state, then to the eye."""
+        event = self._journal.append(kind, **fields)
+        self._state.apply(event)
+        self._display.show(event, self._state)
+
+    def work(self) -> RunState:
+        """Test until the search is over, the user stops it, or the host gives out."""
+        prefetcher = Prefetcher(lambda request, over: ensure_environment(request, cancel=over))
+        try:
+            while (pick := self._next()) is not None:
+                self._test(pick, prefetcher)
+        except KeyboardInterrupt:
+            finding = Finding(status=Status.INTERRUPTED, message="interrupted; it can be resumed")
+            self.emit(EventKind.RUN_STOPPED, finding=finding.model_dump(mode="json"))
+        except (HostError, ProbeAbort) as error:
+            finding = Finding(status=Status.FAILED, message=str(error))
+            self.emit(EventKind.RUN_STOPPED, finding=finding.model_dump(mode="json"))
+        else:
+            finding = finding_of(self._state)
+            self.emit(EventKind.RUN_FINISHED, finding=finding.model_dump(mode="json"))
+        finally:
+            prefetcher.close()
+        return self._state
+
+    def _next(self) -> int | None:
+        settings = self._state.settings
+        return next_pick(
+            len(settings.candidates),
+            self._state.outcomes,
+            find=settings.find,
+            sweep=settings.sweep,
+        )
+
+    def _test(self, pick: int, prefetcher: Prefetcher) -> None:
+        release = self._state.settings.candidates[pick]
+        self.emit(EventKind.TRIAL_STARTED, version=release.version)
+
+        def fetch() -> Environment:
+            request = self._request(release)
+            assert request is not None
+            environment = prefetcher.get(request)
+            prefetcher.expect(self._likely_after(pick))
+            return environment
+
+        record = run_trial(self._spec(release), fetch, self.emit)
+        self.emit(EventKind.TRIAL_FINISHED, record=record.model_dump(mode="json", by_alias=True))
+        if record.outcome is Outcome.SKIP:
+            self._say_when_an_end_moves(pick, record)
+
+    def _likely_after(self, pick: int) -> list[EnvironmentRequest]:
+        settings = self._state.settings
+        following = likely_next(
+            len(settings.candidates),
+            self._state.outcomes,
+            pick,
+            find=settings.find,
+            sweep=settings.sweep,
+        )
+        requests = (self._request(settings.candidates[index]) for index in following)
+        return [request for request in requests if request is not None]
+
+    def _request(self, release: Release) -> EnvironmentRequest | None:
+        settings = self._state.settings
+        wheel = release.wheels.get(settings.device)
+        if wheel is None:
+            return None
+        entry = catalogue().get(release.version)
+        return EnvironmentRequest(
+            device=settings.device,
+            wheel=wheel,
+            requires_python=entry.requires_python if entry else None,
+            released=datetime.fromisoformat(entry.uploaded) if entry else None,
+            latest_deps=settings.latest_deps,
+        )
+
+    def _spec(self, release: Release) -> TrialSpec:
+        settings, state = self._state.settings, self._state
+        weakest = state.weakest
+        return TrialSpec(
+            version=release.version,
+            device=settings.device,
+            wheel=release.wheels.get(settings.device),
+            model=settings.model_path,
+            arguments=(
+                *effective_arguments(settings.model_args, release.version),
+                *effective_arguments(settings.serve_args, release.version),
+            ),
+            environment={
+                **settings.model_env,
+                **effective_environment(settings.env, release.version),
+            },
+            probe=settings.probe,
+            confidence=settings.confidence,
+            boot_timeout=settings.boot_timeout,
+            weakest=(weakest.passes, weakest.fails) if weakest else None,
+            reference=state.reference,
+            earlier=state.partial.get(release.version, Partial()),
+            run_dir=self._run_dir.absolute(),
+        )
+
+    def _say_when_an_end_moves(self, pick: int, record: TrialRecord) -> None:
+        count = len(self._state.settings.candidates)
+        outcomes = self._state.outcomes
+        for which, beyond in (("LOWER", range(pick)), ("UPPER", range(pick + 1, count))):
+            if all(outcomes.get(index) is Outcome.SKIP for index in beyond):
+                self.emit(
+                    EventKind.NOTE,
+                    text=f"THE {which} END MOVES inward: {record.version} cannot be tested "
+                    f"({record.reason}).",
+                )
+
+
+def _torn_note(torn: bytes) -> str:
+    return (
+        f"The journal's last line was torn ({len(torn)} bytes, kept in journal.torn): the event "
+        "being written when vbisect was killed is lost, everything before it is kept."
+    )
+
+
+def _argv() -> str:
+    return shlex.join(sys.argv[1:])
+
+
+@contextmanager
+def _owned(run_dir: Path) -> Iterator[None]:
+    try:
+        with file_lock(run_dir / "lock"):
+            yield
+    except Locked:
+        raise UsageError(f"Another vbisect is at work on {run_dir}.") from None

@@ -1,0 +1,128 @@
+"""The settings of a run as resolved: written to ``run.toml``, enough to repeat the run."""
+
+from __future__ import annotations
+
+import shlex
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from pydantic import Field, ValidationError
+
+from vbisect.errors import UsageError
+from vbisect.launch import Limited
+from vbisect.probes import CommandSettings, NChoicesSettings
+from vbisect.releases import Device, Release
+from vbisect.run.records import Frozen
+from vbisect.search import Find
+
+FILE_NAME = "run.toml"
+
+
+class RunSettings(Frozen):
+    """Every setting of one run.
+
+    ``start`` and ``end`` are as asked; ``candidates`` is what they were resolved to, oldest first.
+    ``serve_args`` and ``env`` are the user's, ``model_args`` and ``model_env`` those the model
+    and device need; ``boot_timeout`` is in seconds.
+    """
+
+    schema_version: int = Field(1, alias="schema")
+    vbisect: str
+    run_id: str
+    start: str = Field(alias="from")
+    end: str = Field(alias="to")
+    skip: tuple[str, ...] = ()
+    pre: bool = False
+    find: Find = Find.AUTO
+    sweep: bool = False
+    confidence: float = 0.95
+    runtime: str = "venv"
+    device: Device
+    latest_deps: bool = False
+    model: str
+    model_path: str
+    skeleton: bool = False
+    model_args: tuple[Limited, ...] = ()
+    model_env: dict[str, str] = Field(default_factory=dict)
+    serve_args: tuple[Limited, ...] = ()
+    env: tuple[Limited, ...] = ()
+    boot_timeout: float = 600
+    releases_from: str
+    notes: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
+    n_choices: NChoicesSettings | None = None
+    command: CommandSettings | None = None
+    candidates: tuple[Release, ...]
+
+    @property
+    def probe(self) -> NChoicesSettings | CommandSettings:
+        """The settings of the probe that was chosen."""
+        chosen = self.command or self.n_choices
+        assert chosen is not None
+        return chosen
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """The candidates' versions, oldest first."""
+        return tuple(release.version for release in self.candidates)
+
+    def replay_command(self) -> str:
+        """One line that repeats the run, as far as moving names allow."""
+        return shlex.join(_replay_words(self))
+
+    def write(self, run_dir: Path) -> None:
+        """Write ``run.toml`` into ``run_dir``."""
+        data = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        (run_dir / FILE_NAME).write_text(tomli_w.dumps(data), encoding="utf-8")
+
+    @classmethod
+    def read(cls, run_dir: Path) -> RunSettings:
+        """Read ``run.toml``; raises ``UsageError`` when ``run_dir`` is not a run directory."""
+        try:
+            data = tomllib.loads((run_dir / FILE_NAME).read_text(encoding="utf-8"))
+            return cls.model_validate(data)
+        except OSError:
+            raise UsageError(f"{run_dir} is not a run directory: it has no {FILE_NAME}.") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UsageError(f"{run_dir / FILE_NAME} is damaged: {error}.") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise UsageError(
+                f"{run_dir / FILE_NAME} is damaged: {where}: {first['msg']}."
+            ) from None
+
+
+def _replay_words(s: RunSettings) -> list[str]:
+    words = ["vbisect", "run", "--from", s.start, "--to", s.end]
+    words += _each("--skip", s.skip)
+    words += ["--pre"] if s.pre else []
+    words += ["--find", s.find] if s.find is not Find.AUTO else []
+    words += ["--sweep"] if s.sweep else []
+    words += _unless_default("--confidence", s.confidence, 0.95)
+    words += ["--runtime", s.runtime, "--device", s.device, "--model", s.model]
+    words += ["--skeleton"] if s.skeleton else []
+    words += _each("--serve-arg", s.serve_args) + _each("--env", s.env)
+    words += ["--latest-deps"] if s.latest_deps else []
+    words += _unless_default("--boot-timeout", s.boot_timeout, 600)
+    if s.n_choices is not None:
+        p, default = s.n_choices, NChoicesSettings()
+        words += ["--endpoint", p.endpoint, *_each("--n", p.n)]
+        words += ["--stream"] if p.stream else []
+        for option in ("temperature", "top_p", "max_tokens", "request_timeout"):
+            flag = "--" + option.replace("_", "-")
+            words += _unless_default(flag, getattr(p, option), getattr(default, option))
+    if s.command is not None:
+        words += _unless_default("--command-timeout", s.command.timeout, 600)
+        words += ["--", *s.command.command]
+    return words
+
+
+def _each(flag: str, values: tuple[Any, ...]) -> list[str]:
+    return [word for value in values for word in (flag, str(value))]
+
+
+def _unless_default(flag: str, value: float, default: float) -> list[str]:
+    return [] if value == default else [flag, f"{value:g}"]

@@ -1,0 +1,115 @@
+"""What a journal amounts to: the state of a run, built from its events alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from vbisect.errors import UsageError
+from vbisect.probes import FailureKind
+from vbisect.run.journal import FILE_NAME, Event, EventKind, read_journal
+from vbisect.run.records import Finding, Partial, TrialRecord
+from vbisect.run.settings import RunSettings
+from vbisect.search import Counts, Outcome, weakest
+
+
+@dataclass
+class RunState:
+    """A run as its journal tells it. ``finding`` is ``None`` for one that was killed.
+
+    ``active`` is the version under trial, ``phase`` its step.
+
+    ``seconds`` is the time vbisect was at work on the run, over all its sessions.
+    """
+
+    settings: RunSettings
+    records: dict[str, TrialRecord] = field(default_factory=dict)
+    partial: dict[str, Partial] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    finding: Finding | None = None
+    active: str | None = None
+    phase: str = ""
+    seconds: float = 0.0
+    _session_began: datetime | None = None
+    _earlier_sessions: float = 0.0
+
+    def apply(self, event: Event) -> None:
+        """Take one event in. Raises ``ValueError`` or ``KeyError`` when it is malformed."""
+        self._take_time(event)
+        kind = EventKind(event["event"])
+        if kind is EventKind.RUN_RESUMED:
+            self.active, self.finding = None, None
+        elif kind in (EventKind.RUN_STOPPED, EventKind.RUN_FINISHED):
+            self.active, self.finding = None, Finding.model_validate(event["finding"])
+        elif kind is EventKind.NOTE:
+            self.notes.append(event["text"])
+        elif kind is EventKind.TRIAL_STARTED:
+            self.active, self.phase = event["version"], "fetching"
+        elif kind is EventKind.BUILD_READY:
+            self.phase = "booting"
+        elif kind is EventKind.SERVER_READY:
+            self.phase = "probing"
+        elif kind is EventKind.OBSERVATION:
+            self.partial[event["version"]] = Partial.model_validate(event["partial"])
+        elif kind is EventKind.TRIAL_FINISHED:
+            record = TrialRecord.model_validate(event["record"])
+            self.records[record.version] = record
+            self.partial.pop(record.version, None)
+            self.active = None
+
+    @property
+    def outcomes(self) -> dict[int, Outcome]:
+        """Outcomes by index into the candidates; releases left out on request are skips."""
+        versions = self.settings.versions
+        found = {versions.index(version): Outcome.SKIP for version in self.settings.excluded}
+        for version, record in self.records.items():
+            found[versions.index(version)] = record.outcome
+        return found
+
+    @property
+    def weakest(self) -> Counts | None:
+        """The failing release that fails least often."""
+        return weakest(
+            record.observations.counts
+            for record in self.records.values()
+            if record.outcome is Outcome.FAIL
+        )
+
+    @property
+    def reference(self) -> FailureKind | None:
+        """The kind of failure at the first failing end: the bug this run is about."""
+        kinds = (r.failure_kind for r in self.records.values() if r.outcome is Outcome.FAIL)
+        return next(kinds, None)
+
+    def _take_time(self, event: Event) -> None:
+        at = datetime.fromisoformat(event["at"])
+        if event["event"] in (EventKind.RUN_STARTED, EventKind.RUN_RESUMED):
+            self._earlier_sessions = self.seconds
+            self._session_began = at
+        if self._session_began is not None:
+            self.seconds = self._earlier_sessions + (at - self._session_began).total_seconds()
+
+
+def load_state(run_dir: Path) -> tuple[RunState, bytes]:
+    """The state of a recorded run, and the torn last line of its journal (or b"").
+
+    Raises ``UsageError`` when ``run_dir`` is not a run directory or its journal is damaged.
+    """
+    settings = RunSettings.read(run_dir)
+    events, torn = read_journal(run_dir)
+    return replay(settings, events, run_dir), torn
+
+
+def replay(settings: RunSettings, events: Iterable[Event], run_dir: Path) -> RunState:
+    """The state after ``events``; raises ``UsageError`` naming the line of a malformed one."""
+    state = RunState(settings)
+    for number, event in enumerate(events, 1):
+        try:
+            state.apply(event)
+        except (ValidationError, ValueError, KeyError, TypeError):
+            raise UsageError(f"{run_dir / FILE_NAME} is damaged in line {number}.") from None
+    return state

@@ -1,0 +1,268 @@
+"""One trial: a release fetched, launched, probed until its outcome is settled, and torn down."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from vbisect.builds import Environment
+from vbisect.builds.environment import in_use
+from vbisect.launch import LaunchSpec, Server, launch
+from vbisect.launch.diagnosis import known_cause
+from vbisect.probes import (
+    CommandProbe,
+    CommandSettings,
+    FailureKind,
+    NChoicesProbe,
+    NChoicesSettings,
+    NoResponse,
+    Observation,
+    Probe,
+    ProbeTarget,
+)
+from vbisect.reasons import SkipReason, Untestable
+from vbisect.run.host import host_facts
+from vbisect.run.journal import EventKind
+from vbisect.run.records import Build, Partial, Seconds, Tally, TrialRecord, TrialSpec
+from vbisect.search import Counts, Outcome, judge
+from vbisect.search.confidence import STEADY_FAILURES
+
+T = TypeVar("T")
+
+Emit = Callable[..., object]
+"""Called as ``emit(EventKind, **fields)``; returns once the event is on disk."""
+
+_DEATH_SECONDS = 10.0
+"""How long a server that gave no usable answer is watched for its own end."""
+
+
+def run_trial(spec: TrialSpec, fetch: Callable[[], Environment], emit: Emit) -> TrialRecord:
+    """Carry out ``spec``. Whatever keeps the release from being judged becomes a typed skip.
+
+    ``fetch`` gives the environment, waiting for it. Raises ``HostError``, ``ProbeAbort`` and
+    ``KeyboardInterrupt``, which concern the run, not the release.
+    """
+    trial = _Trial(spec, emit)
+    try:
+        trial.carry_out(fetch)
+    except Untestable as skip:
+        return trial.record(Outcome.SKIP, skip)
+    return trial.record(trial.settled or Outcome.SKIP)
+
+
+@dataclass
+class _Trial:
+    spec: TrialSpec
+    emit: Emit
+    tally: Tally = field(default_factory=Tally)
+    settled: Outcome | None = None
+    signature: str | None = None
+    kind: FailureKind | None = None
+    reported_version: str | None = None
+    build: Build | None = None
+    notes: list[str] = field(default_factory=list)
+    latencies: list[float] = field(default_factory=list)
+    distinct: list[int] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def carry_out(self, fetch: Callable[[], Environment]) -> None:
+        earlier = self.spec.earlier
+        self.tally, self.signature, self.kind = earlier.tally, earlier.signature, earlier.kind
+        if self.tally.total:
+            self.notes.append(f"{self.tally.total} observations are from before an interruption.")
+        if self.spec.wheel is None:
+            raise Untestable(
+                SkipReason.NOT_PUBLISHED,
+                f"no {self.spec.device.distribution} wheel of {self.spec.version} in the "
+                "package index",
+            )
+        self.spec.directory.mkdir(parents=True, exist_ok=True)
+        environment = self._timed("fetch", fetch)
+        self.build = Build(kind="venv", ref=str(environment.path), digest=environment.digest)
+        self.notes += environment.notes
+        self.emit(
+            EventKind.BUILD_READY,
+            version=self.spec.version,
+            build=self.build.model_dump(),
+            seconds=self.seconds["fetch"],
+        )
+        began = time.monotonic()
+        with ExitStack() as stack:
+            stack.enter_context(in_use(environment))
+            try:
+                server = stack.enter_context(launch(self._launch_spec(environment)))
+            except Untestable:
+                self.seconds["boot"] = time.monotonic() - began
+                raise
+            self.seconds["boot"] = server.boot_seconds
+            self.reported_version = server.reported_version
+            self._keep_environment(environment, server)
+            self.emit(
+                EventKind.SERVER_READY,
+                version=self.spec.version,
+                reported_version=server.reported_version,
+                seconds=round(server.boot_seconds, 3),
+            )
+            try:
+                self._timed("probe", lambda: self._observe(server))
+            finally:
+                stopping = time.monotonic()
+                stack.close()
+                self.seconds["stop"] = time.monotonic() - stopping
+
+    def _observe(self, server: Server) -> None:
+        """Ask until the outcome is settled, the server has died, or another failure shows."""
+        probe = _probe(self.spec.probe)
+        target = ProbeTarget(
+            base_url=server.base_url,
+            model=server.model,
+            version=self.spec.version,
+            directory=self.spec.directory,
+            owner=self.spec.run_dir,
+        )
+        while (settled := self._judge()) is None:
+            try:
+                seen = probe.observe(target)
+            except NoResponse as silence:
+                seen = self._after_silence(server, silence)
+            self._take(seen)
+            if seen.kind is FailureKind.CRASHED:
+                settled = self._judge_crash()
+                break
+        self.settled = settled
+
+    def _judge(self) -> Outcome | None:
+        weakest = Counts(*self.spec.weakest) if self.spec.weakest else None
+        if self.tally.other and not self.tally.fails:
+            if self.tally.total >= STEADY_FAILURES:
+                raise self._different_failure()
+            return None
+        return judge(self.tally.counts, self.spec.confidence, weakest)
+
+    def _judge_crash(self) -> Outcome:
+        """A crash ends the boot, so one is all that can be seen of it."""
+        if not self.tally.fails:
+            raise self._different_failure()
+        self.notes.append("The server died while it was being probed; that counts as the failure.")
+        return Outcome.FAIL
+
+    def _different_failure(self) -> Untestable:
+        return Untestable(
+            SkipReason.DIFFERENT_FAILURE,
+            f"{self.signature}; the failing end fails otherwise ({self.spec.reference})",
+        )
+
+    def _take(self, seen: Observation) -> None:
+        """Count an observation and put it into the journal."""
+        passes, fails, other = self.tally.passes, self.tally.fails, self.tally.other
+        if seen.passed:
+            passes += 1
+        else:
+            bug = self.spec.reference or (self.kind if fails else None) or seen.kind
+            if seen.kind == bug:
+                fails += 1
+                self.signature, self.kind = seen.signature, seen.kind
+            else:
+                other += 1
+                self.signature = self.signature or seen.signature
+        self.tally = Tally(passes=passes, fails=fails, other=other)
+        self.latencies.append(seen.seconds)
+        self.distinct += [
+            value["distinct_texts"]
+            for value in seen.evidence.values()
+            if isinstance(value, dict) and "distinct_texts" in value
+        ]
+        self.emit(
+            EventKind.OBSERVATION,
+            version=self.spec.version,
+            observation=seen.model_dump(mode="json"),
+            partial=Partial(tally=self.tally, signature=self.signature, kind=self.kind).model_dump(
+                mode="json", by_alias=True
+            ),
+        )
+
+    def _after_silence(self, server: Server, silence: NoResponse) -> Observation:
+        """A server that died of its own doing failed; one that lives, or was starved, is a skip."""
+        code = server.exit_within(_DEATH_SECONDS)
+        if code is None:
+            raise Untestable(silence.otherwise, silence.detail)
+        log = self.spec.directory / "server.log"
+        cause = known_cause(log, since=server.log_bytes)
+        if cause is not None:
+            raise cause
+        if code == -9:
+            raise Untestable(
+                SkipReason.OUT_OF_MEMORY, "killed by signal 9 while answering, mostly for memory"
+            )
+        ended = f"signal {-code}" if code < 0 else f"exit status {code}"
+        return Observation(
+            passed=False,
+            kind=FailureKind.CRASHED,
+            signature=f"the server died on the request ({ended})",
+        )
+
+    def record(self, outcome: Outcome, skip: Untestable | None = None) -> TrialRecord:
+        """The record of this trial as it stands."""
+        return TrialRecord(
+            version=self.spec.version,
+            outcome=outcome,
+            reason=skip.reason if skip else None,
+            detail=skip.detail if skip else None,
+            signature=self.signature if outcome is not Outcome.PASS else None,
+            failure_kind=self.kind if outcome is Outcome.FAIL else None,
+            observations=self.tally,
+            reported_version=self.reported_version,
+            build=self.build,
+            seconds=Seconds(**{name: round(value, 3) for name, value in self.seconds.items()}),
+            measured=self._measured(),
+            notes=(*self.notes, *(skip.notes if skip else ())),
+        )
+
+    def _measured(self) -> dict[str, Any]:
+        if not self.latencies:
+            return {}
+        ordered = sorted(self.latencies)
+        measured: dict[str, Any] = {"latency_median": round(ordered[len(ordered) // 2], 4)}
+        if self.distinct:
+            measured["distinct_texts_mean"] = round(sum(self.distinct) / len(self.distinct), 2)
+        return measured
+
+    def _launch_spec(self, environment: Environment) -> LaunchSpec:
+        return LaunchSpec(
+            version=self.spec.version,
+            wheel_version=environment.wheel.version,
+            vllm=environment.vllm,
+            model=self.spec.model,
+            arguments=self.spec.arguments,
+            environment=self.spec.environment,
+            boot_timeout=self.spec.boot_timeout,
+            log=self.spec.directory / "server.log",
+            owner=self.spec.run_dir,
+        )
+
+    def _keep_environment(self, environment: Environment, server: Server) -> None:
+        facts = {
+            "command": server.command,
+            "variables": sorted(self.spec.environment),
+            "build": environment.model_dump(mode="json"),
+            "host": host_facts(),
+        }
+        path = self.spec.directory / "environment.json"
+        path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+    def _timed(self, name: str, action: Callable[[], T]) -> T:
+        began = time.monotonic()
+        try:
+            return action()
+        finally:
+            self.seconds[name] = time.monotonic() - began
+
+
+def _probe(settings: NChoicesSettings | CommandSettings) -> Probe:
+    if isinstance(settings, CommandSettings):
+        return CommandProbe(settings)
+    return NChoicesProbe(settings)

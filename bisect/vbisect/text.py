@@ -1,0 +1,40 @@
+"""Hostile text made safe to keep and show: servers, logs and commands are not trusted."""
+
+from __future__ import annotations
+
+import os
+import re
+
+_SECRET_NAME = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL)", re.IGNORECASE)
+_SECRET_TEXT = re.compile(
+    r"hf_[A-Za-z0-9]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,}"
+    r"|sk-[A-Za-z0-9_-]{20,}|(?i:bearer)\s+[A-Za-z0-9._~+/=-]{8,}"
+    r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
+)
+_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
+# C0/C1 controls except tab and newline, and the bidirectional overrides
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether an environment variable of this name usually holds a secret."""
+    return _SECRET_NAME.search(name) is not None
+
+
+def redact(text: str) -> str:
+    """``text`` without tokens: known token shapes, and values of secret environment variables."""
+    for name, value in os.environ.items():
+        if len(value) >= 8 and is_secret_name(name) and value in text:
+            text = text.replace(value, f"<{name}>")
+    return _SECRET_TEXT.sub("<secret>", text)
+
+
+def plain(text: str, limit: int = 2000) -> str:
+    """``text`` for people: no secrets, no terminal or bidirectional controls, at most ``limit``."""
+    text = _CONTROL.sub("", _ANSI.sub("", redact(text)))
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def one_line(text: str, limit: int = 300) -> str:
+    """``text`` as a single line of at most ``limit`` characters."""
+    return plain(" ".join(text.split()), limit)

@@ -1,0 +1,110 @@
+"""How one stand-in release behaves; the wheel carries this module and its values as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+ENDPOINTS = ("chat", "completions", "generate")
+
+# What can be wrong with a release, beyond too few choices; "none" is a healthy server.
+FAULTS = (
+    "none",
+    # never ready
+    "exit_before_ready",  # logs `fault_log`, exits with `fault_exit`
+    "hang",  # logs nothing, never listens
+    "chatty_hang",  # logs a line every 0.2 s, never listens
+    "port_never_opened",  # logs a complete start, never listens
+    "unhealthy",  # listens, /health stays 503
+    # ready, then not
+    "crash_on_request",  # dies on the first generation request
+    "ready_then_exit",  # exits `exit_after_seconds` after its first healthy answer
+    # ready, answers wrongly
+    "wrong_version",  # /version names another release
+    "http_500",
+    "slow_request",  # every generation takes at least 5 s, or `request_seconds`
+    "not_json",
+    "too_many_choices",
+    "duplicate_index",
+    "wrong_indices",  # 1..n instead of 0..n-1
+    "missing_finish_reason",
+    "cut_stream",  # a stream, or a body, ends half way
+    # ends badly
+    "stubborn",  # ignores SIGTERM and SIGINT, in the engine process too
+)
+
+LOG_STYLES = ("process", "bracket", "plain")
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """Everything that can differ between two stand-in releases; the defaults are a healthy one."""
+
+    fail_rate: Mapping[str, float] = field(default_factory=dict)
+    """Per endpoint: probability that a request gets fewer than n choices. At 1.0 it gets one."""
+    kept_choices: int | None = None
+    """How many choices a failing request keeps; None: one at rate 1.0, else 1..n-1 at random."""
+    seed: int = 0
+    served: tuple[str, ...] = ENDPOINTS
+    scale_out: str | None = None
+    """"404" or "403": generate answers so without --enable-scale-out; None: no such argument."""
+
+    boot_seconds: float = 0.0
+    request_seconds: float = 0.0
+    fault: str = "none"
+    fault_log: str = ""
+    fault_exit: int = 1
+    exit_after_seconds: float = 0.3
+
+    stream_error: tuple[str, ...] = ()
+    """Endpoints whose streams for n > 1 break off with an error event, under HTTP 200."""
+    reported_version: str | None = None
+    default_temperature: float = 1.0
+    """The temperature of a request that names none: the model's own generation_config."""
+    output_mode: bool = False
+    """generate answers with output_mode, stop_reason and weight_versions, as since 0.32.0."""
+    flat_errors: bool = False
+    """Errors as vLLM wrote them before {"error": {...}}: the fields at the top level."""
+
+    spawn_engine: bool = False
+    """Start an EngineCore process in the same process group, as vLLM does."""
+    engine_own_session: bool = False
+    """The EngineCore process leaves the process group (setsid)."""
+    v0_engine: bool = False
+    """The log names the V0 engine unless VLLM_USE_V1=1, as before 0.8.0."""
+    needs_cpu_metadata: bool = False
+    """Refuse to start unless `vllm` is installed as a version that contains "cpu"."""
+
+    removed_arguments: tuple[str, ...] = ()
+    known_arguments: tuple[str, ...] = ()
+    request_logging_default: bool = False
+    log_style: str = "process"
+    max_seconds: float = 120.0
+    """Server and engine end themselves after this long, so that no failed test leaves one."""
+
+    def __post_init__(self) -> None:
+        """Refuse what the server would silently ignore."""
+        if self.fault not in FAULTS:
+            raise ValueError(f"unknown fault {self.fault!r}; known: {', '.join(FAULTS)}")
+        if self.scale_out not in (None, "404", "403"):
+            raise ValueError(f"scale_out must be None, '404' or '403', got {self.scale_out!r}")
+        if self.log_style not in LOG_STYLES:
+            raise ValueError(f"unknown log style {self.log_style!r}")
+        if unknown := {*self.fail_rate, *self.served, *self.stream_error} - set(ENDPOINTS):
+            raise ValueError(f"unknown endpoints {sorted(unknown)}")
+
+    def dumps(self, version: str) -> str:
+        """The text of behaviour.json for a release of this version."""
+        return json.dumps({"version": version, **asdict(self)}, indent=1, sort_keys=True)
+
+
+def load(path: Path) -> tuple[str, Behaviour]:
+    """The version and the behaviour that `Behaviour.dumps` wrote to `path`."""
+    values: dict[str, Any] = json.loads(path.read_text())
+    version = str(values.pop("version"))
+    for name in ("served", "stream_error", "removed_arguments", "known_arguments"):
+        values[name] = tuple(values[name])
+    return version, Behaviour(**values)

@@ -1,0 +1,168 @@
+"""The stand-in server: `vllm serve`, on the standard library alone.
+
+The wheels carry this file as `vllm/standin_server.py`, with `behaviour.json` beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from .arguments import parse
+from .behaviour import Behaviour, load
+from .log import Log
+from .web import PATHS, Server
+
+READS = ("/health", "/ping", "/version", "/v1/models")
+START_FAILED = "RuntimeError: Engine core initialization failed. See root cause above."
+
+# Sleeps until its own deadline: nothing but a signal to it, or to its group, ends it sooner.
+ENGINE = (
+    "import signal, sys, time\n"
+    "if sys.argv[2] == 'stubborn': signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    "time.sleep(float(sys.argv[1]))"
+)
+
+
+class Process:
+    """The process around the server: start, faults of the start, signals, end."""
+
+    def __init__(self, args: Any, version: str, behaviour: Behaviour) -> None:
+        self.args, self.version, self.behaviour = args, version, behaviour
+        self.log = Log(behaviour.log_style)
+        self.stop = threading.Event()
+        self.engine: subprocess.Popen[bytes] | None = None
+
+    def run(self) -> int:
+        """Serve until told to stop; the exit code."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            stubborn = self.behaviour.fault == "stubborn"
+            signal.signal(number, signal.SIG_IGN if stubborn else lambda *_: self.stop.set())
+        watchdog = threading.Timer(self.behaviour.max_seconds, os._exit, [99])
+        watchdog.daemon = True
+        watchdog.start()
+        try:
+            return self._run()
+        finally:
+            if self.engine is not None:
+                self.engine.kill()
+                self.engine.wait()
+
+    def _run(self) -> int:
+        fault, log = self.behaviour.fault, self.log
+        if fault == "hang":
+            self.stop.wait()
+            return 0
+        log.info("utils.py:272", f"vLLM API server version {self.version}")
+        given = {name: value for name, value in vars(self.args).items() if value}
+        log.info("utils.py:286", f"non-default args: {given}")
+        if refusal := self._refusal():
+            log.error(refusal)
+            return 1
+        server = Server(self.args, self.version, self.behaviour, log)
+        try:
+            server.server_bind()
+        except OSError as error:
+            log.error(f"OSError: {error}")
+            return 1
+        self._start_engine()
+        log.info(
+            "core.py:122",
+            f"Initializing a {self._engine_kind()} LLM engine (v{self.version}) with config: model="
+            f"'{self.args.model}', load_format={self.args.load_format}",
+            self.engine.pid if self.engine else os.getpid(),
+        )
+        while fault == "chatty_hang" and not self.stop.wait(0.2):
+            log.info("utils.py:501", "Waiting for 1 local, 0 remote core engine proc(s) to start.")
+        if self.stop.wait(self.behaviour.boot_seconds):
+            return 0
+        if fault == "exit_before_ready":
+            log.error(self.behaviour.fault_log or START_FAILED)
+            return self.behaviour.fault_exit
+        self._serve(server)
+        if fault == "ready_then_exit":
+            # Counted from the first healthy answer: a loaded machine must not miss the ready phase.
+            while not server.seen_ready.wait(0.05) and not self.stop.is_set():
+                pass
+            if not self.stop.wait(self.behaviour.exit_after_seconds):
+                log.error(
+                    self.behaviour.fault_log or "RuntimeError: Engine core died unexpectedly."
+                )
+                return self.behaviour.fault_exit
+        self.stop.wait()
+        for text in ("Shutting down", "Application shutdown complete."):
+            log.uvicorn(text, sys.stderr)
+        return 0
+
+    def _refusal(self) -> str:
+        """Why this installation or this model cannot be served; empty when it can."""
+        if self.behaviour.needs_cpu_metadata:
+            from importlib import metadata  # only here: it costs 30 ms
+
+            try:
+                installed = metadata.version("vllm")
+            except metadata.PackageNotFoundError:
+                installed = ""
+            if "cpu" not in installed:
+                return "RuntimeError: Failed to infer device type, please set the environment..."
+        model = self.args.model
+        if model.startswith(("/", ".")) and not Path(model).is_dir():
+            return f"OSError: {model} is not a local folder and is not a valid model identifier"
+        return ""
+
+    def _engine_kind(self) -> str:
+        v1 = os.environ.get("VLLM_USE_V1", "0" if self.behaviour.v0_engine else "1")
+        return "V1" if v1 == "1" else "V0"
+
+    def _start_engine(self) -> None:
+        behaviour = self.behaviour
+        if behaviour.spawn_engine:
+            arguments = (behaviour.max_seconds, behaviour.fault)
+            self.engine = subprocess.Popen(
+                [sys.executable, "-S", "-c", ENGINE, *map(str, arguments), "VLLM::EngineCore"],
+                start_new_session=behaviour.engine_own_session,
+            )
+
+    def _serve(self, server: Server) -> None:
+        log = self.log
+        log.info("api_server.py:657", f"Starting vLLM server on http://{self._address(server)}")
+        hidden = self.behaviour.scale_out == "404" and not self.args.enable_scale_out
+        for path, endpoint in [*((path, "") for path in READS), *PATHS.items()]:
+            if endpoint not in ("", *self.behaviour.served) or (endpoint == "generate" and hidden):
+                continue
+            methods = "POST" if endpoint else "GET"
+            log.info("launcher.py:60", f"Route: {path}, Methods: {methods}")
+        if self.behaviour.fault != "port_never_opened":
+            server.server_activate()
+            threading.Thread(target=server.serve_forever, args=[0.05], daemon=True).start()
+        log.uvicorn(f"Started server process [{os.getpid()}]", sys.stderr)
+        log.uvicorn("Waiting for application startup.", sys.stderr)
+        log.uvicorn("Application startup complete.", sys.stderr)
+
+    def _address(self, server: Server) -> str:
+        return f"{self.args.host or '0.0.0.0'}:{server.server_port}"
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The console script `vllm`; never returns."""
+    version, behaviour = load(Path(__file__).with_name("behaviour.json"))
+    args = parse(sys.argv[1:] if argv is None else argv, version, behaviour)
+    code = Process(args, version, behaviour).run()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Request threads may still write; a normal exit could then abort on a held stream lock.
+    os._exit(code)
+
+
+def api_server() -> None:
+    """`python -m vllm.entrypoints.openai.api_server`: the same server without a subcommand."""
+    main(["serve", *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""The HTTP side of the stand-in server."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
+from typing import Any
+
+from . import replies
+from .asks import Problem, check
+from .behaviour import Behaviour
+from .log import Log
+
+PATHS = {
+    "/v1/chat/completions": "chat",
+    "/v1/completions": "completions",
+    "/inference/v1/generate": "generate",
+}
+
+
+class Server(ThreadingHTTPServer):
+    """The HTTP side; bound before the engine starts, listening only once it is ready."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, args: Any, version: str, behaviour: Behaviour, log: Log) -> None:
+        # Whatever --host says: nothing outside this machine may reach a stand-in.
+        super().__init__(("127.0.0.1", args.port), Handler, bind_and_activate=False)
+        self.args, self.version, self.behaviour, self.log = args, version, behaviour, log
+        self.names: list[str] = args.served_model_name or [args.model]
+        self.sampler = replies.Sampler(version, behaviour)
+        self.lock = threading.Lock()
+        self.seen_ready = threading.Event()
+
+    def server_bind(self) -> None:
+        """Bind without the name lookup of HTTPServer, which can take seconds."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = "127.0.0.1", int(self.server_address[1])
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers one connection."""
+
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1  # headers and body leave in one packet
+    server: Server
+
+    def version_string(self) -> str:
+        """The `server:` header."""
+        return "uvicorn"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Access lines are written by `log_request` alone."""
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """One uvicorn access line."""
+        phrase = self.responses[int(code)][0]
+        peer = f"{self.client_address[0]}:{self.client_address[1]}"
+        self.server.log.uvicorn(f'{peer} - "{self.requestline}" {int(code)} {phrase}')
+
+    def do_GET(self) -> None:
+        """The endpoints that are polled until the server is ready."""
+        server, path = self.server, self.path.partition("?")[0]
+        if path in ("/health", "/ping"):
+            healthy = server.behaviour.fault != "unhealthy"
+            self._send(200 if healthy else 503, b"")
+            if healthy:
+                server.seen_ready.set()
+        elif path == "/version":
+            other = "9.9.9" if server.behaviour.fault == "wrong_version" else server.version
+            self._json(200, {"version": server.behaviour.reported_version or other})
+        elif path == "/v1/models":
+            args = server.args
+            self._json(200, replies.models(server.names, args.model, args.max_model_len))
+        elif path in PATHS:
+            self._json(405, {"detail": "Method Not Allowed"})
+        else:
+            self._json(404, {"detail": "Not Found"})
+
+    def do_POST(self) -> None:
+        """The three generation endpoints."""
+        raw = self.rfile.read(int(self.headers.get("content-length") or 0))
+        endpoint, behaviour = PATHS.get(self.path.partition("?")[0]), self.server.behaviour
+        if endpoint is None or endpoint not in behaviour.served:
+            self._json(404, {"detail": "Not Found"})
+            return
+        gated = endpoint == "generate" and behaviour.scale_out is not None
+        if gated and not self.server.args.enable_scale_out:
+            self._disabled(behaviour)
+            return
+        try:
+            self._generate(endpoint, raw)
+        except Problem as problem:
+            self._json(problem.status, problem.body(behaviour.flat_errors))
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True
+
+    def _disabled(self, behaviour: Behaviour) -> None:
+        if behaviour.scale_out == "404":
+            self._json(404, {"detail": "Not Found"})
+            return
+        problem = Problem(
+            "Scale-out endpoints are disabled. Restart vllm serve with --enable-scale-out "
+            "to enable them.",
+            403,
+        )
+        self._json(403, problem.body(behaviour.flat_errors))
+
+    def _generate(self, endpoint: str, raw: bytes) -> None:
+        server, behaviour = self.server, self.server.behaviour
+        if behaviour.fault == "crash_on_request":
+            server.log.error(behaviour.fault_log or "vllm.v1.engine.exceptions.EngineDeadError")
+            os._exit(behaviour.fault_exit)
+        ask = check(endpoint, raw, server.names, behaviour, server.args)
+        if server.args.enable_log_requests:
+            text = f"Received request {ask.id}: params: {ask.params()}, lora_request: None."
+            server.log.info("request_logger.py:63", text)
+            server.log.info("async_llm.py:439", f"Added request {ask.id}.")
+        slow = 5.0 if behaviour.fault == "slow_request" else 0.0
+        time.sleep(behaviour.request_seconds or slow)
+        if behaviour.fault == "http_500":
+            server.log.error(behaviour.fault_log or "EngineCore encountered an issue.")
+            raise Problem("EngineCore encountered an issue. See stack trace (above).", 500)
+        with server.lock:
+            choices = server.sampler.choices(ask)
+        if ask.stream:
+            breaks = endpoint in behaviour.stream_error and ask.n > 1
+            self._stream(json.dumps(chunk) for chunk in replies.chunks(ask, choices, breaks))
+        elif behaviour.fault == "not_json":
+            self._send(200, b"<html><body>Bad gateway</body></html>", "text/html")
+        else:
+            self._json(200, replies.full(ask, choices))
+
+    def _json(self, status: int, body: dict[str, Any]) -> None:
+        self._send(status, json.dumps(body, separators=(",", ":")).encode())
+
+    def _send(self, status: int, body: bytes, kind: str = "application/json") -> None:
+        self.send_response(status)
+        if body:
+            self.send_header("content-type", kind)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        if self.server.behaviour.fault == "cut_stream" and self.command == "POST":
+            body, self.close_connection = body[: len(body) // 2], True
+        self.wfile.write(body)
+        self.wfile.flush()
+
+    def _stream(self, events: Iterable[str]) -> None:
+        fault = self.server.behaviour.fault
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream; charset=utf-8")
+        self.send_header("transfer-encoding", "chunked")
+        self.end_headers()
+        lines = [*events, "[DONE]"]
+        if fault == "not_json":
+            lines[0] = lines[0][: len(lines[0]) // 2]
+        for line in lines[: len(lines) // 2] if fault == "cut_stream" else lines:
+            data = f"data: {line}\n\n".encode()
+            self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+            self.wfile.flush()
+        if fault == "cut_stream":
+            self.close_connection = True
+            return
+        self.wfile.write(b"0\r\n\r\n")
+        self.wfile.flush()

@@ -1,0 +1,107 @@
+"""Builds stand-in wheels: valid, tiny, and with the server inside."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import zipfile
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+from .behaviour import Behaviour
+
+__all__ = ["Behaviour", "build_wheel", "package_files", "write_package"]
+
+HERE = Path(__file__).parent
+# The modules of the server and the names they have in the wheel.
+SOURCES = {
+    "server.py": "standin_server.py",
+    **{name: name for name in ("web.py", "asks.py", "replies.py", "arguments.py", "log.py")},
+    "behaviour.py": "behaviour.py",
+}
+API_SERVER = "from vllm.standin_server import api_server\n\napi_server()\n"
+ENTRY_POINTS = "[console_scripts]\nvllm = vllm.standin_server:main\n"
+
+
+@cache
+def _sources() -> dict[str, str]:
+    texts = {f"vllm/{target}": (HERE / source).read_text() for source, target in SOURCES.items()}
+    for package in ("vllm/entrypoints", "vllm/entrypoints/openai"):
+        texts[f"{package}/__init__.py"] = ""
+    texts["vllm/entrypoints/openai/api_server.py"] = API_SERVER
+    return texts
+
+
+def package_files(version: str, behaviour: Behaviour) -> dict[str, str]:
+    """The files of package `vllm` for one release: path → text."""
+    return {
+        **_sources(),
+        "vllm/__init__.py": f'__version__ = "{version}"\n',
+        "vllm/behaviour.json": behaviour.dumps(version),
+    }
+
+
+def write_package(directory: Path, version: str, behaviour: Behaviour) -> Path:
+    """Write package `vllm` below `directory` without a wheel.
+
+    Run it with `PYTHONPATH=directory python -m vllm.standin_server serve …`.
+    """
+    for name, text in package_files(version, behaviour).items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return directory
+
+
+def build_wheel(
+    directory: Path,
+    distribution: str,
+    version: str,
+    behaviour: Behaviour,
+    *,
+    requires_python: str | None = ">=3.9",
+    requires: Sequence[str] = (),
+    tag: str = "py3-none-any",
+) -> Path:
+    """Write one wheel into `directory` and return its path.
+
+    `tag` is for wheels that exist but do not fit this machine, as PyPI has some of.
+    """
+    name = distribution.replace("-", "_")
+    info = f"{name}-{version}.dist-info"
+    metadata = [
+        "Metadata-Version: 2.1",
+        f"Name: {distribution}",
+        f"Version: {version}",
+        "Summary: a stand-in for vLLM, for tests",
+    ]
+    if requires_python:
+        metadata.append(f"Requires-Python: {requires_python}")
+    metadata += [f"Requires-Dist: {line}" for line in requires]
+    files = package_files(version, behaviour)
+    files[f"{info}/METADATA"] = "\n".join(metadata) + "\n"
+    files[f"{info}/WHEEL"] = (
+        f"Wheel-Version: 1.0\nGenerator: standin\nRoot-Is-Purelib: true\nTag: {tag}\n"
+    )
+    files[f"{info}/entry_points.txt"] = ENTRY_POINTS
+    files[f"{info}/RECORD"] = _record(files, f"{info}/RECORD")
+
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"{name}-{version}-{tag}.whl"
+    # Written aside and renamed: an index that is serving the directory never sees half a wheel.
+    partial = path.with_suffix(".partial")
+    with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
+        for file, text in files.items():
+            # A fixed date makes the same release the same bytes, so digests can be compared.
+            archive.writestr(zipfile.ZipInfo(file, (2026, 1, 1, 0, 0, 0)), text)
+    return partial.replace(path)
+
+
+def _record(files: dict[str, str], own_name: str) -> str:
+    rows = []
+    for name, text in files.items():
+        data = text.encode()
+        digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+        rows.append(f"{name},sha256={digest},{len(data)}\n")
+    return "".join([*rows, f"{own_name},,\n"])
