@@ -28,10 +28,14 @@ from vbisect.builds.uv import Cancelled, failure, run_uv
 from vbisect.builds.wheel_file import WheelFile, find_wheel_file
 from vbisect.errors import HostError
 from vbisect.locks import file_lock
+from vbisect.paths import cache_root
 from vbisect.reasons import SkipReason, Untestable
 from vbisect.releases import Device, Wheel
 
 _MARKER = "vbisect-environment.json"
+
+_out_of_reach: set[str] = set()
+"""Recipes whose index did not answer once, all retries included; later it is asked just once."""
 
 
 class EnvironmentRequest(BaseModel):
@@ -78,12 +82,8 @@ class Environment(BaseModel):
 
 
 def environments_root() -> Path:
-    """Where environments live; ``VBISECT_CACHE_DIR`` overrides the user's cache directory."""
-    from platformdirs import user_cache_path
-
-    configured = os.environ.get("VBISECT_CACHE_DIR")
-    base = Path(configured) if configured else user_cache_path("vbisect")
-    return base.absolute() / "environments"
+    """Where environments live, below the user's cache directory."""
+    return cache_root() / "environments"
 
 
 def ensure_environment(
@@ -206,7 +206,14 @@ def _install_by_recipe(
         if request.wheel.index:
             arguments += ["--index", request.wheel.index, "--prerelease=allow"]
         requirement = f"{request.wheel.distribution}=={request.wheel.version}"
-        result = run_uv([*arguments, requirement], cancel=cancel, directory=path)
+        result = run_uv(
+            [*arguments, requirement],
+            directory=path,
+            cancel=cancel,
+            retry=recipe.name not in _out_of_reach,
+        )
+        if result.network_failed:
+            _out_of_reach.add(recipe.name)
         if not result.returncode:
             if file.uploaded is None and not request.latest_deps:
                 notes.append("The index gives no upload date: today's dependencies were taken.")

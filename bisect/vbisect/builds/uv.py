@@ -57,19 +57,25 @@ class UvResult:
 
 
 def run_uv(
-    arguments: Sequence[str], *, cancel: threading.Event | None = None, directory: Path
+    arguments: Sequence[str],
+    *,
+    directory: Path,
+    cancel: threading.Event | None = None,
+    retry: bool = True,
 ) -> UvResult:
     """Run ``uv ARGUMENTS`` with pip's settings, in ``directory`` (so no project file is read).
 
-    Raises ``Cancelled`` when ``cancel`` is set before it has finished.
+    With ``retry`` off, an index that does not answer is not asked again. Raises ``Cancelled`` when
+    ``cancel`` is set before it has finished.
     """
     from uv import find_uv_bin
 
     with TemporaryDirectory(prefix="vbisect-uv-") as scratch:
         log = Path(scratch) / "uv.log"
+        environment = uv_environment() if retry else {**uv_environment(), "UV_HTTP_RETRIES": "0"}
         command = [find_uv_bin(), *arguments, "--color", "never", "--no-progress"]
         with Guarded(
-            command, log=log, environment=uv_environment(), directory=directory, grace=2
+            command, log=log, environment=environment, directory=directory, grace=2
         ) as process:
             while (code := process.wait(0.1)) is None:
                 if cancel is not None and cancel.is_set():

@@ -73,9 +73,9 @@ def known_cause(log: Path, since: int = 0) -> Untestable | None:
     return None
 
 
-def diagnose_exit(log: Path, returncode: int) -> Untestable:
+def diagnose_exit(log: Path, returncode: int, since: int = 0) -> Untestable:
     """Why the server ended before it was ready; ``returncode`` negative: ended by that signal."""
-    cause = known_cause(log)
+    cause = known_cause(log, since)
     if cause is not None:
         return cause
     if returncode == -9:
@@ -84,12 +84,12 @@ def diagnose_exit(log: Path, returncode: int) -> Untestable:
             "killed by signal 9 without a word, which is mostly the kernel running out of memory",
         )
     ended = f"signal {-returncode}" if returncode < 0 else f"exit status {returncode}"
-    return Untestable(SkipReason.EXITED_BEFORE_READY, f"{ended}: {last_words(log)}")
+    return Untestable(SkipReason.EXITED_BEFORE_READY, f"{ended}: {last_words(log, since)}")
 
 
-def last_words(log: Path) -> str:
+def last_words(log: Path, since: int = 0) -> str:
     """The last error in the log, or its last line, on one line."""
-    lines = [_PREFIX.sub("", line).strip() for line in read_log(log).splitlines()]
+    lines = [_PREFIX.sub("", line).strip() for line in read_log(log, since).splitlines()]
     lines = [line for line in lines if line]
     errors = [x for x in lines if _ERROR_LINE.match(x) and _CONSEQUENCE not in x]
     chosen = errors or [line for line in lines if _CONSEQUENCE not in line] or lines

@@ -28,20 +28,25 @@ class Ready:
 
 
 def wait_until_ready(
-    base_url: str, log: Path, returncode: Callable[[], int | None], boot_timeout: float
+    base_url: str,
+    log: Path,
+    returncode: Callable[[], int | None],
+    boot_timeout: float,
+    since: int = 0,
 ) -> Ready:
     """Poll ``/health``, then read ``/v1/models`` and ``/version``.
 
-    ``boot_timeout`` (seconds) counts from the last sign of life in ``log``. Raises ``Untestable``:
+    ``boot_timeout`` (seconds) counts from the last sign of life in ``log``, which is this server's
+    from byte ``since`` on. Raises ``Untestable``:
     the diagnosis when the process ended, ``BOOT_TIMEOUT`` when it fell silent.
     """
     started = alive = time.monotonic()
-    size = 0
+    size = since
     with httpx.Client(base_url=base_url, trust_env=False, timeout=5) as client:
         while True:
             code = returncode()
             if code is not None:
-                raise diagnose_exit(log, code)
+                raise diagnose_exit(log, code, since)
             if _healthy(client):
                 return Ready(model=_served_model(client), version=_version(client))
             now = time.monotonic()
@@ -51,7 +56,7 @@ def wait_until_ready(
             if now - alive > boot_timeout:
                 raise Untestable(
                     SkipReason.BOOT_TIMEOUT,
-                    f"silent for {boot_timeout:.0f} s; the last words were: {last_words(log)}",
+                    f"silent for {boot_timeout:.0f} s; the last words were: {last_words(log, since)}",
                 )
             if now - started > LONGEST_BOOT_SECONDS:
                 raise Untestable(

@@ -14,11 +14,19 @@ from pydantic import BaseModel, ConfigDict
 from vbisect.launch.diagnosis import diagnose_exit
 from vbisect.launch.port import free_port, listens_on
 from vbisect.launch.readiness import Ready, check_version, wait_until_ready
-from vbisect.processes import OWNER_VARIABLE, Guarded
+from vbisect.paths import cache_root
+from vbisect.processes import OWNER_VARIABLE, Guarded, scratch_directory
 from vbisect.reasons import SkipReason, Untestable
 
 _GRACE_SECONDS = 15
-_NOT_INHERITED = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "VLLM_PORT", "VLLM_API_KEY")
+_NOT_INHERITED = (
+    "PYTHONPATH",
+    "PYTHONHOME",
+    "PYTHONDONTWRITEBYTECODE",  # without bytecode every boot takes twice as long
+    "VIRTUAL_ENV",
+    "VLLM_PORT",
+    "VLLM_API_KEY",
+)
 
 
 class LaunchSpec(BaseModel):
@@ -88,33 +96,36 @@ class _PortRaceError(Exception):
 
 @contextmanager
 def _attempt(spec: LaunchSpec) -> Iterator[Server]:
-    started = time.monotonic()
-    port = free_port()
-    command = spec.command(port)
-    base_url = f"http://127.0.0.1:{port}"
-    with Guarded(
-        command,
-        log=spec.log,
-        environment=_environment(spec),
-        directory=spec.log.parent,
-        grace=_GRACE_SECONDS,
-    ) as process:
-        ready = _wait(spec, base_url, port, process)
-        check_version(ready.version, spec.version, spec.wheel_version)
-        yield Server(
-            base_url=base_url,
-            model=ready.model,
-            reported_version=ready.version,
-            command=tuple(command),
-            boot_seconds=time.monotonic() - started,
-            log_bytes=spec.log.stat().st_size,
-            process=process,
-        )
+    with scratch_directory(spec.owner) as scratch:
+        started = time.monotonic()
+        earlier = spec.log.stat().st_size if spec.log.exists() else 0
+        port = free_port()
+        command = spec.command(port)
+        base_url = f"http://127.0.0.1:{port}"
+        with Guarded(
+            command,
+            log=spec.log,
+            environment=_environment(spec, scratch),
+            directory=spec.log.parent,
+            grace=_GRACE_SECONDS,
+        ) as process:
+            ready = _wait(spec, base_url, port, process, earlier)
+            check_version(ready.version, spec.version, spec.wheel_version)
+            yield Server(
+                base_url=base_url,
+                model=ready.model,
+                reported_version=ready.version,
+                command=tuple(command),
+                boot_seconds=time.monotonic() - started,
+                log_bytes=spec.log.stat().st_size,
+                process=process,
+            )
 
 
-def _wait(spec: LaunchSpec, base_url: str, port: int, process: Guarded) -> Ready:
+def _wait(spec: LaunchSpec, base_url: str, port: int, process: Guarded, earlier: int) -> Ready:
+    """``earlier`` is the length of the log that earlier attempts left, in bytes."""
     try:
-        ready = wait_until_ready(base_url, spec.log, process.poll, spec.boot_timeout)
+        ready = wait_until_ready(base_url, spec.log, process.poll, spec.boot_timeout, earlier)
     except Untestable as failed:
         if failed.reason is SkipReason.PORT_TAKEN:
             raise _PortRaceError from None
@@ -124,14 +135,18 @@ def _wait(spec: LaunchSpec, base_url: str, port: int, process: Guarded) -> Ready
     if not listens_on(port, process.guard_pid):
         code = process.wait(1)
         if code is not None:
-            raise diagnose_exit(spec.log, code)
+            raise diagnose_exit(spec.log, code, earlier)
         raise _PortRaceError
     return ready
 
 
-def _environment(spec: LaunchSpec) -> dict[str, str]:
+def _environment(spec: LaunchSpec, scratch: Path) -> dict[str, str]:
     environment = {k: v for k, v in os.environ.items() if k not in _NOT_INHERITED}
     environment["PATH"] = f"{spec.vllm.parent}{os.pathsep}{environment.get('PATH', os.defpath)}"
+    build = spec.vllm.parent.parent.name
+    # vLLM leaves sockets in its temporary directory; its compiled kernels are worth keeping
+    environment["TMPDIR"] = str(scratch)
+    environment.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_root() / "inductor" / build))
     environment["VLLM_NO_USAGE_STATS"] = "1"
     environment["PYTHONUNBUFFERED"] = "1"
     environment.update(spec.environment)

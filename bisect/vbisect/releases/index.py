@@ -43,9 +43,17 @@ def list_versions(
             f"the package index did not list {distribution} within {timeout:.0f} s"
         ) from None
     if answer.returncode:
-        errors = [line for line in answer.stderr.splitlines() if line.startswith("ERROR")]
-        raise IndexUnavailable(one_line(errors[-1] if errors else answer.stderr or "pip failed"))
+        raise IndexUnavailable(_reason(answer.stderr))
     return tuple(sorted(_parse(text) for text in json.loads(answer.stdout)["versions"]))
+
+
+def _reason(errors: str) -> str:
+    """pip's reason on one line; it reports an unreachable index as a distribution not found."""
+    for line in errors.splitlines():
+        if line.startswith("WARNING: Retrying"):
+            return f"the index cannot be reached: {one_line(line.rpartition('broken by ')[2])}"
+    last = [line.removeprefix("ERROR: ") for line in errors.splitlines() if "ERROR: " in line]
+    return one_line(last[-1] if last else errors or "pip failed")
 
 
 def _parse(text: str) -> Version:

@@ -58,6 +58,9 @@ class PlainLines:
         for line in self._lines(EventKind(event["event"]), event, state):
             print(f"vbisect: {one_line(line, 1000)}", file=sys.stderr, flush=True)
 
+    def __init__(self) -> None:
+        self._advised: set[str] = set()
+
     def _lines(self, kind: EventKind, event: Event, state: RunState) -> Iterator[str]:
         if kind in (EventKind.RUN_STARTED, EventKind.RUN_RESUMED):
             verb = "testing" if kind is EventKind.RUN_STARTED else "resuming"
@@ -74,16 +77,18 @@ class PlainLines:
                 f"reports {event['reported_version']}; probing"
             )
         elif kind is EventKind.TRIAL_FINISHED:
-            yield from _finished(TrialRecord.model_validate(event["record"]))
+            record = TrialRecord.model_validate(event["record"])
+            yield _finished(record)
+            if record.reason is not None and record.reason not in self._advised:
+                self._advised.add(record.reason)
+                yield f"{record.reason}: {ADVICE[record.reason]}"
             yield remaining(state)
 
 
-def _finished(record: TrialRecord) -> Iterator[str]:
+def _finished(record: TrialRecord) -> str:
     seen = record.observations
     counts = f" ({seen.passes} passed, {seen.fails} failed)" if seen.total else ""
-    yield f"{record.version}: {record.outcome.upper()} – {finding(record)}{counts}"
-    if record.reason is not None:
-        yield f"{record.version}: {ADVICE[record.reason]}"
+    return f"{record.version}: {record.outcome.upper()} – {finding(record)}{counts}"
 
 
 class LiveTable:

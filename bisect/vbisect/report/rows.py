@@ -53,7 +53,8 @@ def finding(record: TrialRecord) -> str:
     if record.outcome is Outcome.SKIP:
         return f"{record.reason}: {record.detail}" if record.reason else "not settled"
     if record.outcome is Outcome.FAIL:
-        flaky = " (now and then)" if record.observations.passes else ""
+        seen = record.observations
+        flaky = f" ({seen.fails} of {seen.total} times)" if seen.fails < seen.total else ""
         return f"{record.signature}{flaky}"
     return "as asked"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from vbisect.errors import HostError, UsageError
 from vbisect.launch import Limited
+from vbisect.paths import cache_root
 from vbisect.releases import Device
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -60,20 +60,13 @@ def resolve_model(name: str, device: Device, skeleton: bool) -> ResolvedModel:
     )
 
 
-def models_root() -> Path:
-    """Where tiny models are written; ``VBISECT_CACHE_DIR`` overrides the user's cache directory."""
-    from platformdirs import user_cache_path
-
-    configured = os.environ.get("VBISECT_CACHE_DIR")
-    return (Path(configured) if configured else user_cache_path("vbisect")).absolute() / "models"
-
-
 def _tiny(name: str, arguments: list[str], environment: dict[str, str]) -> ResolvedModel:
-    from vbisect.models import TINY_MODELS, write_tiny_model
+    from vbisect.models import TINY_MODELS, tiny_model_digest, write_tiny_model
 
     if name not in TINY_MODELS:
         raise UsageError(f"--model {name}: the tiny models are {' and '.join(TINY_MODELS)}.")
-    directory = models_root() / name.replace(":", "-")
+    digest = tiny_model_digest(name).removeprefix("sha256:")[:12]
+    directory = cache_root() / "models" / f"{name.replace(':', '-')}-{digest}"
     try:
         path = write_tiny_model(name, directory)
     except OSError as error:

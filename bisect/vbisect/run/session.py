@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -19,7 +20,7 @@ from vbisect.processes import end_orphans
 from vbisect.releases import Release, catalogue
 from vbisect.run.answer import finding_of
 from vbisect.run.journal import Event, EventKind, Journal, repair_torn_line
-from vbisect.run.records import Finding, Partial, Status, TrialRecord, TrialSpec
+from vbisect.run.records import Finding, Partial, Status, TrialSpec
 from vbisect.run.settings import RunSettings
 from vbisect.run.state import RunState, load_state
 from vbisect.run.trial import run_trial
@@ -125,8 +126,8 @@ class _Session:
 
         record = run_trial(self._spec(release), fetch, self.emit)
         self.emit(EventKind.TRIAL_FINISHED, record=record.model_dump(mode="json", by_alias=True))
-        if record.outcome is Outcome.SKIP:
-            self._say_when_an_end_moves(pick, record)
+        if record.outcome is not Outcome.SKIP:
+            self._say_when_an_end_moved(pick)
 
     def _likely_after(self, pick: int) -> list[EnvironmentRequest]:
         settings = self._state.settings
@@ -179,15 +180,22 @@ class _Session:
             run_dir=self._run_dir.absolute(),
         )
 
-    def _say_when_an_end_moves(self, pick: int, record: TrialRecord) -> None:
-        count = len(self._state.settings.candidates)
-        outcomes = self._state.outcomes
-        for which, beyond in (("LOWER", range(pick)), ("UPPER", range(pick + 1, count))):
-            if all(outcomes.get(index) is Outcome.SKIP for index in beyond):
+    def _say_when_an_end_moved(self, pick: int) -> None:
+        """An end that could not be tested is replaced loudly, by the nearest that could."""
+        state, versions = self._state, self._state.settings.versions
+        for which, beyond in (("LOWER", range(pick)), ("UPPER", range(pick + 1, len(versions)))):
+            skipped = [state.outcomes.get(index) is Outcome.SKIP for index in beyond]
+            if skipped and all(skipped):
+                asked = versions[0] if which == "LOWER" else versions[-1]
+                why = Counter(
+                    str(record.reason) if (record := state.records.get(versions[i])) else "excluded"
+                    for i in beyond
+                )
+                reasons = ", ".join(f"{number} {reason}" for reason, number in why.most_common())
                 self.emit(
                     EventKind.NOTE,
-                    text=f"THE {which} END MOVES inward: {record.version} cannot be tested "
-                    f"({record.reason}).",
+                    text=f"THE {which} END MOVED from {asked} to {versions[pick]}: {len(skipped)} "
+                    f"candidates beyond it cannot be tested ({reasons}).",
                 )
 
 
