@@ -25,3 +25,9 @@ class ProbeAbort(VbisectError):
     """The command probe asked for the whole run to stop (its exit status was 128 or above)."""
 
     exit_code = 4
+
+
+class Interrupted(VbisectError):
+    """The user stopped vbisect where there was no run to record it in (exit code 130)."""
+
+    exit_code = 130

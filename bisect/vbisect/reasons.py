@@ -32,7 +32,6 @@ class SkipReason(StrEnum):
     DIFFERENT_FAILURE = "different failure"
     COMMAND_SKIPPED = "command said skip"
     COMMAND_TIMEOUT = "command timed out"
-    UNSETTLED = "not settled"
 
 
 ADVICE: dict[SkipReason, str] = {
@@ -59,7 +58,7 @@ ADVICE: dict[SkipReason, str] = {
     SkipReason.SYSTEM_LIBRARY: "This build needs a newer C library than this system has; run it "
     "on a newer system or in a container.",
     SkipReason.NO_COMPILER: "Install g++ and the Python headers on this host.",
-    SkipReason.PORT_TAKEN: "Something else took the server's port, twice; run it again.",
+    SkipReason.PORT_TAKEN: "Something else keeps taking the server's port; run it again.",
     SkipReason.EXITED_BEFORE_READY: "The server stopped by itself; the end of its log says why.",
     SkipReason.BOOT_TIMEOUT: "Raise --boot-timeout if this host is slow; else read the server log.",
     SkipReason.WRONG_VERSION: "The server reports another version than was asked for; its build is "
@@ -74,7 +73,6 @@ ADVICE: dict[SkipReason, str] = {
     "look at its responses before trusting either reading.",
     SkipReason.COMMAND_SKIPPED: "The command ended with exit status 125.",
     SkipReason.COMMAND_TIMEOUT: "Raise --command-timeout if the command needs longer.",
-    SkipReason.UNSETTLED: "The observations neither pass nor fail at this confidence.",
 }
 """A sentence a person can act on, for each reason."""
 

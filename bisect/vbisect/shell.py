@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 _INTERRUPTED = 130
 _UNEXPECTED = 4
+_HOST = 4
 _WRONG_USAGE = 2
 
 
@@ -44,6 +46,9 @@ def _explain(error: Exception) -> int:
     if isinstance(error, typer.Abort):
         print("vbisect: interrupted", file=sys.stderr)
         return _INTERRUPTED
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        print(f"vbisect: the disk is full: {one_line(str(error.filename or ''))}", file=sys.stderr)
+        return _HOST
     # typer's own usage errors: click's classes in older versions, its own copies in newer ones
     message = getattr(error, "format_message", None)
     if message is not None:

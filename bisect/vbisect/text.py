@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 
 _SECRET_NAME = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL)", re.IGNORECASE)
 _SECRET_TEXT = re.compile(
@@ -22,7 +23,13 @@ def is_secret_name(name: str) -> bool:
 
 
 def redact(text: str) -> str:
-    """``text`` without tokens: known token shapes, and values of secret environment variables."""
+    """``text`` fit to be kept: no tokens, and ``~`` for the user's home directory.
+
+    Tokens are known by their shape, or as the value of an environment variable with a telling name.
+    """
+    home = str(Path.home())
+    if len(home) > 1:
+        text = text.replace(f"{home}/", "~/")
     for name, value in os.environ.items():
         if len(value) >= 8 and is_secret_name(name) and value in text:
             text = text.replace(value, f"<{name}>")

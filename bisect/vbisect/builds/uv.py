@@ -47,13 +47,14 @@ class UvResult:
     @property
     def reason(self) -> str:
         """uv's own words for the failure, on one line."""
-        lines = [
-            line
-            for line in self.output.splitlines()
-            if line.strip() and not line.startswith(("warning:", "Using Python", "Resolved"))
-        ]
-        text = " ".join(re.sub(r"^\s*(error:|cause:|hint:|[×╰─▶├│]+)\s*", "", x) for x in lines)
-        return one_line(text, 600)
+        lines = self.output.splitlines()
+        # progress and warnings come first, the error and what led to it last
+        start = next((i for i, line in enumerate(lines) if line.startswith("error:")), 0)
+        text = " ".join(
+            re.sub(r"^\s*(error:|cause:|hint:|[×╰─▶├│]+)\s*", "", x) for x in lines[start:]
+        )
+        text = re.sub(r"\{[^{}]*\}", "", text)  # platform markers on every package name
+        return one_line(text.replace("No solution found when resolving dependencies", ""), 600)
 
 
 def run_uv(

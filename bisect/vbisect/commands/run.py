@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from vbisect.errors import UsageError
+from vbisect.errors import Interrupted, UsageError
 from vbisect.report.formats import write_reports
 from vbisect.report.progress import progress
 from vbisect.run.prepare import RunOptions, make_run_dir, prepare
@@ -54,6 +54,9 @@ def _signals_as_interrupt() -> Iterator[None]:
     before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
+    except KeyboardInterrupt:
+        # typer would end without a word
+        raise Interrupted("interrupted") from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

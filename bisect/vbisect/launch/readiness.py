@@ -47,16 +47,19 @@ def wait_until_ready(
             code = returncode()
             if code is not None:
                 raise diagnose_exit(log, code, since)
-            if _healthy(client):
+            health = _health(client)
+            if health == 200:
                 return Ready(model=_served_model(client), version=_version(client))
             now = time.monotonic()
             grown = log.stat().st_size if log.exists() else 0
-            if grown != size:
+            # a server that answers logs these very requests, which is no sign of progress
+            if grown != size and health is None:
                 size, alive = grown, now
             if now - alive > boot_timeout:
+                words = last_words(log, since)
                 raise Untestable(
                     SkipReason.BOOT_TIMEOUT,
-                    f"silent for {boot_timeout:.0f} s; the last words were: {last_words(log, since)}",
+                    f"silent for {boot_timeout:.0f} s; the last words were: {words}",
                 )
             if now - started > LONGEST_BOOT_SECONDS:
                 raise Untestable(
@@ -85,11 +88,12 @@ def check_version(reported: str, wanted: str, wheel_version: str) -> None:
     )
 
 
-def _healthy(client: httpx.Client) -> bool:
+def _health(client: httpx.Client) -> int | None:
+    """The status of ``/health``, ``None`` while nothing answers."""
     try:
-        return client.get("/health").status_code == 200
+        return client.get("/health").status_code
     except httpx.HTTPError:
-        return False
+        return None
 
 
 def _served_model(client: httpx.Client) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from vbisect.launch.diagnosis import diagnose_exit
 from vbisect.launch.port import free_port, listens_on
@@ -19,6 +20,7 @@ from vbisect.processes import OWNER_VARIABLE, Guarded, scratch_directory
 from vbisect.reasons import SkipReason, Untestable
 
 _GRACE_SECONDS = 15
+_PORT_ATTEMPTS = 3
 _NOT_INHERITED = (
     "PYTHONPATH",
     "PYTHONHOME",
@@ -32,7 +34,8 @@ _NOT_INHERITED = (
 class LaunchSpec(BaseModel):
     """Everything that decides how a server is started; ``boot_timeout`` in seconds.
 
-    ``vllm`` is the command of the environment, ``owner`` the run directory the process belongs to.
+    ``vllm`` is the command of the environment, ``model`` may begin with ``~``, ``owner`` is the run
+    directory the process belongs to.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -50,7 +53,8 @@ class LaunchSpec(BaseModel):
     def command(self, port: int) -> list[str]:
         """The command line for ``port``."""
         address = ["--host", "127.0.0.1", "--port", str(port)]
-        return [str(self.vllm), "serve", self.model, *address, *self.arguments]
+        model = str(Path(self.model).expanduser())
+        return [str(self.vllm), "serve", model, *address, *self.arguments]
 
 
 @dataclass(frozen=True)
@@ -78,15 +82,17 @@ def launch(spec: LaunchSpec) -> Iterator[Server]:
     Raises ``Untestable`` with the diagnosis when it does not get ready, or is another version.
     """
     with ExitStack() as stack:
+        attempts = Retrying(
+            retry=retry_if_exception_type(_PortRaceError),
+            stop=stop_after_attempt(_PORT_ATTEMPTS),
+            reraise=True,
+        )
         try:
-            server = stack.enter_context(_attempt(spec))
+            server = attempts(lambda: stack.enter_context(_attempt(spec)))
         except _PortRaceError:
-            try:
-                server = stack.enter_context(_attempt(spec))
-            except _PortRaceError:
-                raise Untestable(
-                    SkipReason.PORT_TAKEN, "the server's port was taken, twice"
-                ) from None
+            raise Untestable(
+                SkipReason.PORT_TAKEN, f"the server's port was taken {_PORT_ATTEMPTS} times"
+            ) from None
         yield server
 
 

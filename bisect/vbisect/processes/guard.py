@@ -107,7 +107,9 @@ def main() -> None:
             os.read(wake_read, 512)
         if 0 in ready:  # vbisect never writes here: readable means closed
             break
-    print(_end(child, grace), flush=True)
+    code = _end(child, grace)
+    with contextlib.suppress(BrokenPipeError):  # vbisect may not be there any more to hear it
+        os.write(1, f"{code}\n".encode())
 
 
 def _start_child() -> None:

@@ -38,7 +38,7 @@ def answer_lines(state: RunState, run_dir: Path) -> list[str]:
         counts = "" if row.passes is None else f"{row.passes}/{row.fails}"
         seen = one_line(row.finding, 120)
         lines.append(f"  {row.version:<{width}}  {row.outcome:<4}  {counts:>7}  {seen}")
-    lines.append("")
+    lines += [""] if shown else []
     lines.append(f"evidence: {run_dir}")
     if finding.status in _RESUMABLE:
         lines.append(f"go on:    {shlex.join(['vbisect', 'run', '--resume', str(run_dir)])}")

@@ -94,14 +94,23 @@ def _no_change(
             else ("fails in {} and passes in {}")
         )
         return Status.NONE, f"no {state.settings.find} in range: it {words.format(low, high)}"
+    told = _tested(state, tested)
     if tested[0].outcome is Outcome.FAIL:
-        return Status.NONE, "fails in every tested release"
+        return Status.NONE, f"fails in every tested release ({told})"
     unsure = [
         r.version for r in tested if _confidence(state, r.version) < state.settings.confidence
     ]
     if unsure:
         return Status.INCONCLUSIVE, f"never failed, but too little was seen of {', '.join(unsure)}"
-    return Status.NONE, "passes in every tested release"
+    return Status.NONE, f"passes in every tested release ({told})"
+
+
+def _tested(state: RunState, tested: list[TrialRecord]) -> str:
+    """What the verdict rests on, so that nobody takes it for more than that."""
+    versions = state.settings.versions
+    names = sorted((record.version for record in tested), key=versions.index)
+    shown = ", ".join(names) if len(names) <= 4 else f"{names[0]}, …, {names[-1]}"
+    return f"{shown}: {len(names)} of {len(versions)} candidates"
 
 
 def _warnings(

@@ -12,13 +12,14 @@ from vbisect.errors import HostError, UsageError
 from vbisect.launch import Limited
 from vbisect.paths import cache_root
 from vbisect.releases import Device
+from vbisect.text import redact
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 @dataclass(frozen=True)
 class ResolvedModel:
-    """``path`` is what the server is given; ``image`` a data URL to send along with chats."""
+    """``path`` (``~`` allowed) is what the server is given; ``image`` a data URL for chats."""
 
     name: str
     path: str
@@ -53,8 +54,8 @@ def resolve_model(name: str, device: Device, skeleton: bool) -> ResolvedModel:
     if skeleton:
         limited += _skeleton(config)
     return ResolvedModel(
-        name=str(path.resolve()) if local else name,
-        path=str(path.resolve()) if local else name,
+        name=redact(str(path.resolve())) if local else name,
+        path=redact(str(path.resolve())) if local else name,
         arguments=(_always(arguments), *limited),
         environment=environment,
     )
@@ -80,7 +81,7 @@ def _tiny(name: str, arguments: list[str], environment: dict[str, str]) -> Resol
         image = tiny_image_data_url()
     return ResolvedModel(
         name=name,
-        path=str(path),
+        path=redact(str(path)),
         arguments=(_always(arguments),),
         environment={**environment, "HF_HUB_OFFLINE": "1"},
         image=image,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ from vbisect.run.journal import EventKind
 from vbisect.run.records import Build, Partial, Seconds, Tally, TrialRecord, TrialSpec
 from vbisect.search import Counts, Outcome, judge
 from vbisect.search.confidence import STEADY_FAILURES
+from vbisect.text import redact
 
 T = TypeVar("T")
 
@@ -51,7 +53,8 @@ def run_trial(spec: TrialSpec, fetch: Callable[[], Environment], emit: Emit) -> 
         trial.carry_out(fetch)
     except Untestable as skip:
         return trial.record(Outcome.SKIP, skip)
-    return trial.record(trial.settled or Outcome.SKIP)
+    assert trial.settled is not None
+    return trial.record(trial.settled)
 
 
 @dataclass
@@ -64,6 +67,7 @@ class _Trial:
     kind: FailureKind | None = None
     reported_version: str | None = None
     build: Build | None = None
+    signatures: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
     distinct: list[int] = field(default_factory=list)
@@ -82,7 +86,8 @@ class _Trial:
             )
         self.spec.directory.mkdir(parents=True, exist_ok=True)
         environment = self._timed("fetch", fetch)
-        self.build = Build(kind="venv", ref=str(environment.path), digest=environment.digest)
+        ref = redact(str(environment.path))
+        self.build = Build(kind="venv", ref=ref, digest=environment.digest)
         self.notes += environment.notes
         self.emit(
             EventKind.BUILD_READY,
@@ -165,7 +170,9 @@ class _Trial:
             bug = self.spec.reference or (self.kind if fails else None) or seen.kind
             if seen.kind == bug:
                 fails += 1
-                self.signature, self.kind = seen.signature, seen.kind
+                self.signatures.append(str(seen.signature))
+                self.signature = Counter(self.signatures).most_common(1)[0][0]
+                self.kind = seen.kind
             else:
                 other += 1
                 self.signature = self.signature or seen.signature
@@ -227,6 +234,8 @@ class _Trial:
             return {}
         ordered = sorted(self.latencies)
         measured: dict[str, Any] = {"latency_median": round(ordered[len(ordered) // 2], 4)}
+        if self.signatures:
+            measured["signatures"] = dict(Counter(self.signatures).most_common())
         if self.distinct:
             measured["distinct_texts_mean"] = round(sum(self.distinct) / len(self.distinct), 2)
         return measured
@@ -252,7 +261,7 @@ class _Trial:
             "host": host_facts(),
         }
         path = self.spec.directory / "environment.json"
-        path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        path.write_text(redact(json.dumps(facts, indent=1)) + "\n", encoding="utf-8")
 
     def _timed(self, name: str, action: Callable[[], T]) -> T:
         began = time.monotonic()

@@ -11,7 +11,6 @@ skip continued.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -138,18 +137,11 @@ def expected_trials(count: int, outcomes: Mapping[int, Outcome], *, sweep: bool 
     ends = testable_ends(count, outcomes)
     if ends is None:
         return 0
-    untested_ends = len({ends.low, ends.high} - set(outcomes))
     if sweep:
         return sum(index not in outcomes for index in range(count))
-    if untested_ends:
-        gap = ends.high - ends.low
-    else:
-        bracket = _bracket(ends, outcomes)
-        if bracket is None:
-            return 0
-        low, high = bracket
-        gap = 1 + sum(index not in outcomes for index in range(low + 1, high))
-    return untested_ends + (math.ceil(math.log2(gap)) if gap > 1 else 0)
+    untested_ends = len({ends.low, ends.high} - set(outcomes))
+    bracket = (ends.low, ends.high) if untested_ends else _bracket(ends, outcomes)
+    return untested_ends + (_worst_case(*bracket, outcomes) if bracket else 0)
 
 
 def remaining_range(count: int, outcomes: Mapping[int, Outcome]) -> tuple[int, int] | None:
@@ -195,6 +187,14 @@ def _bracket(ends: Ends, outcomes: Mapping[int, Outcome]) -> tuple[int, int] | N
         if outcomes[low] is not outcomes[high]:
             return low, high
     raise AssertionError("ends that differ have a change between them")
+
+
+def _worst_case(low: int, high: int, outcomes: Mapping[int, Outcome]) -> int:
+    """How many picks it takes at most until nothing untested is left between the two."""
+    pick = _middle_of_longest_stretch(low, high, outcomes)
+    if pick is None:
+        return 0
+    return 1 + max(_worst_case(low, pick, outcomes), _worst_case(pick, high, outcomes))
 
 
 def _middle_of_longest_stretch(low: int, high: int, outcomes: Mapping[int, Outcome]) -> int | None:

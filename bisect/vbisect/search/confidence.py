@@ -52,7 +52,7 @@ def miss_chance(passes: int, weakest_failing: Counts | None) -> float:
         - math.lgamma(clean)
         + math.lgamma(fails + clean)
     )
-    return max(unknown_rate, seen_rate)
+    return min(1.0, max(unknown_rate, seen_rate))  # rounding can leave it above 1
 
 
 def pass_confidence(passes: int, weakest_failing: Counts | None) -> float:
@@ -63,9 +63,12 @@ def pass_confidence(passes: int, weakest_failing: Counts | None) -> float:
 def judge(seen: Counts, confidence: float, weakest_failing: Counts | None) -> Outcome | None:
     """The verdict ``seen`` carries at ``confidence`` (in (0, 1)), or ``None``: observe more.
 
+    Nothing observed is never a verdict, however little confidence is asked for.
     A release that fails every time is settled after a few failures; one that fails now and then
     is observed as often as a clean one, because its rate decides what later verdicts need.
     """
+    if not seen.total:
+        return None
     enough = pass_confidence(seen.total, weakest_failing if not seen.fails else None) >= confidence
     if not seen.fails:
         return Outcome.PASS if enough else None

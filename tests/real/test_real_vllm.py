@@ -1,0 +1,176 @@
+"""The truth about real vLLM servers on a CPU, as vbisect tells it.
+
+vllm-project/vllm#52398: ``/inference/v1/generate`` silently returned fewer than n choices, now and
+then, up to 0.28.0; fixed in 0.29.0. Chat and completions always returned all of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+pytestmark = pytest.mark.real
+
+GENERATE = ["--endpoint", "generate", "--n", "4"]
+SCALE_OUT = ["--serve-arg", "--enable-scale-out; >=0.30"]
+
+
+def start(results: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start ``vbisect run`` with its progress on this test's stderr."""
+    command = [sys.executable, "-m", "vbisect", "run", *arguments, "--json"]
+    if "--resume" not in arguments:
+        command += ["--results", str(results)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def run(results: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
+    """Exit code and JSON answer of a run."""
+    with start(results, *arguments) as process:
+        output, _ = process.communicate()
+    return process.returncode, json.loads(output)
+
+
+def owned_processes(run_dir: Path) -> list[int]:
+    """Processes that carry the mark of ``run_dir``."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("VBISECT_OWNER") == str(run_dir):
+                found.append(process.pid)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+def events(run_dir: Path) -> list[dict[str, Any]]:
+    """The journal so far; a line being written is left out."""
+    journal = run_dir / "journal.jsonl"
+    lines = journal.read_text().split("\n")[:-1] if journal.exists() else []
+    return [json.loads(line) for line in lines]
+
+
+def assert_fixed_in_0_29(answer: dict[str, Any]) -> None:
+    """The boundary, and observations behind every trial that was judged."""
+    found = answer["answer"]
+    assert (found["change"], found["last_before"], found["first_after"], found["exact"]) == (
+        "fix",
+        "0.28.0",
+        "0.29.0",
+        True,
+    )
+    assert found["confidence"] >= 0.95
+    for trial in answer["trials"]:
+        if trial["outcome"] != "skip":
+            assert trial["reported_version"] == trial["version"]
+            seen = trial["observations"]
+            assert seen["pass" if trial["outcome"] == "pass" else "fail"] >= 1
+    assert {t["version"]: t["outcome"] for t in answer["trials"]}["0.28.0"] == "fail"
+
+
+def test_names_the_release_that_fixed_a_real_bug(tmp_path: Path) -> None:
+    code, answer = run(tmp_path, "--from", "0.27.1", "--to", "0.32.0", *GENERATE, *SCALE_OUT)
+    assert (code, answer["status"]) == (0, "found")
+    assert_fixed_in_0_29(answer)
+    assert len(answer["trials"]) <= 5
+    assert all(t["outcome"] != "skip" for t in answer["trials"])
+    assert owned_processes(Path(answer["run_dir"])) == []
+
+
+def test_releases_that_do_not_serve_the_endpoint_are_skips_and_the_end_moves(
+    tmp_path: Path,
+) -> None:
+    code, answer = run(tmp_path, "--from", "0.27.1", "--to", "0.32.0", *GENERATE)
+    assert (code, answer["status"]) == (0, "found")
+    assert_fixed_in_0_29(answer)
+    reasons = {t["version"]: t["reason"] for t in answer["trials"] if t["outcome"] == "skip"}
+    assert reasons == dict.fromkeys(("0.30.0", "0.31.0", "0.32.0"), "endpoint not served")
+    assert answer["range"]["to"] == {"asked": "0.32.0", "resolved": "0.32.0", "tested": "0.29.0"}
+    assert any("UPPER END MOVED from 0.32.0 to 0.29.0" in note for note in answer["notes"])
+
+
+def test_chat_is_not_affected(tmp_path: Path) -> None:
+    code, answer = run(tmp_path, "--from", "0.27.1", "--to", "0.32.0")
+    assert (code, answer["status"], answer["answer"]) == (1, "none", None)
+    assert answer["message"].startswith("passes in every tested release")
+    assert [t["version"] for t in answer["trials"]] == ["0.27.1", "0.32.0"]
+
+
+def test_the_vision_language_model_answers_eight_times_to_an_image(tmp_path: Path) -> None:
+    code, answer = run(
+        tmp_path,
+        *("--from", "0.31.0", "--to", "0.32.0", "--model", "tiny:qwen2_5_vl"),
+        *("--endpoint", "chat", "--n", "8"),
+    )
+    assert (code, answer["status"]) == (1, "none")
+    for trial in answer["trials"]:
+        folder = Path(answer["run_dir"]) / "trials" / trial["version"]
+        body = json.loads((folder / "request.json").read_text())["body"]
+        assert body["messages"][0]["content"][0]["image_url"]["url"].startswith("data:image/png")
+        for line in (folder / "responses.jsonl").read_text().splitlines():
+            choices = json.loads(json.loads(line)["body"])["choices"]
+            assert sorted(choice["index"] for choice in choices) == list(range(8))
+
+
+def test_a_wide_range_ends_with_a_truthful_table(tmp_path: Path) -> None:
+    code, answer = run(tmp_path, "--from", "0.7.3", "--to", "nightly", "--device", "cpu")
+    assert (code, answer["status"]) == (1, "none")
+    assert answer["candidates"][0] == "0.7.3"
+    trials = {trial["version"]: trial for trial in answer["trials"]}
+    assert trials["0.7.3"]["reason"] == "not published"
+    tested = [t["version"] for t in answer["trials"] if t["outcome"] == "pass"]
+    ends = answer["range"]
+    assert sorted(tested) == sorted([ends["from"]["tested"], ends["to"]["tested"]])
+    position = answer["candidates"].index
+    for version in answer["candidates"]:
+        beyond = position(version) < position(ends["from"]["tested"]) or position(
+            version
+        ) > position(ends["to"]["tested"])
+        assert (version in trials) == (beyond or version in tested)
+        if beyond:
+            assert trials[version]["reason"] in ("not published", "not installable")
+            assert trials[version]["detail"]
+    assert any("NIGHTLY" in note or "nightly is" in note for note in answer["notes"])
+
+
+def test_killed_in_the_middle_of_a_boot_and_resumed(tmp_path: Path) -> None:
+    arguments = ("--from", "0.28.0", "--to", "0.30.0", *GENERATE, *SCALE_OUT)
+    process = start(tmp_path, *arguments)
+    try:
+        run_dir = _wait_for_second_boot(tmp_path)
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+    deadline = time.monotonic() + 20
+    while owned_processes(run_dir) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert owned_processes(run_dir) == []
+    before = [e["record"]["version"] for e in events(run_dir) if e["event"] == "trial_finished"]
+    assert len(before) == 1
+
+    code, answer = run(tmp_path, "--resume", str(run_dir))
+    assert (code, answer["status"]) == (0, "found")
+    assert_fixed_in_0_29(answer)
+    finished = [e["record"]["version"] for e in events(run_dir) if e["event"] == "trial_finished"]
+    assert len(finished) == len(set(finished)) == 3
+    assert owned_processes(run_dir) == []
+
+
+def _wait_for_second_boot(results: Path) -> Path:
+    """The run directory, once a second server has been booting for a few seconds."""
+    deadline = time.monotonic() + 600
+    while time.monotonic() < deadline:
+        for run_dir in results.glob("*"):
+            if sum(e["event"] == "build_ready" for e in events(run_dir)) == 2:
+                time.sleep(5)
+                return run_dir
+        time.sleep(0.2)
+    raise AssertionError("the second server was never started")
