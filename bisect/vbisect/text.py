@@ -6,15 +6,21 @@ import os
 import re
 from pathlib import Path
 
-_SECRET_NAME = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL)", re.IGNORECASE)
+_SECRET_NAME = re.compile(
+    # TOKENIZERS_PARALLELISM and VLLM_MAX_TOKENS_PER_… are about tokens of text
+    r"TOKEN(?!IZ|S_)|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL",
+    re.IGNORECASE,
+)
 _SECRET_TEXT = re.compile(
-    r"hf_[A-Za-z0-9]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,}"
+    r"(?:hf_[A-Za-z0-9]{16}|gh[pousr]_[A-Za-z0-9]{20}|github_pat_[A-Za-z0-9_]{20})[A-Za-z0-9_-]*"
     r"|sk-[A-Za-z0-9_-]{20,}|(?i:bearer)\s+[A-Za-z0-9._~+/=-]{8,}"
     r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
 )
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
-# C0/C1 controls except tab and newline, and the bidirectional overrides
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# C0/C1 controls except tab and newline, bidirectional controls, and what UTF-8 cannot hold
+_CONTROL = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 def is_secret_name(name: str) -> bool:
@@ -30,6 +36,11 @@ def redact(text: str) -> str:
     home = str(Path.home())
     if len(home) > 1:
         text = text.replace(f"{home}/", "~/")
+    return without_secrets(text)
+
+
+def without_secrets(text: str) -> str:
+    """``text`` with the names of secrets in their place."""
     for name, value in os.environ.items():
         if len(value) >= 8 and is_secret_name(name) and value in text:
             text = text.replace(value, f"<{name}>")
@@ -38,7 +49,8 @@ def redact(text: str) -> str:
 
 def plain(text: str, limit: int = 2000) -> str:
     """``text`` for people: no secrets, no terminal or bidirectional controls, at most ``limit``."""
-    text = _CONTROL.sub("", _ANSI.sub("", redact(text)))
+    # once more afterwards: taking controls out can put a token together
+    text = redact(_CONTROL.sub("", _ANSI.sub("", redact(text))))
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

@@ -69,6 +69,9 @@ class Behaviour:
     flat_errors: bool = False
     """Errors as vLLM wrote them before {"error": {...}}: the fields at the top level."""
 
+    leaks: str = ""
+    """Text in the log and in every JSON answer, as a careless server leaks a secret."""
+
     spawn_engine: bool = False
     """Start an EngineCore process in the same process group, as vLLM does."""
     engine_own_session: bool = False

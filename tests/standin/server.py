@@ -61,6 +61,8 @@ class Process:
         log.info("utils.py:272", f"vLLM API server version {self.version}")
         given = {name: value for name, value in vars(self.args).items() if value}
         log.info("utils.py:286", f"non-default args: {given}")
+        if self.behaviour.leaks:
+            log.info("utils.py:290", f"environment: {self.behaviour.leaks}")
         if refusal := self._refusal():
             log.error(refusal)
             return 1

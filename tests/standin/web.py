@@ -138,6 +138,8 @@ class Handler(BaseHTTPRequestHandler):
             self._json(200, replies.full(ask, choices))
 
     def _json(self, status: int, body: dict[str, Any]) -> None:
+        if leaks := self.server.behaviour.leaks:
+            body = {**body, "leaks": leaks}
         self._send(status, json.dumps(body, separators=(",", ":")).encode())
 
     def _send(self, status: int, body: bytes, kind: str = "application/json") -> None:

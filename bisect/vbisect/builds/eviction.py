@@ -25,7 +25,7 @@ def evict(versions: tuple[str, ...] = ()) -> list[Evicted]:
     results: list[Evicted] = []
     for lock in sorted(root.glob("*.lock")):
         path = lock.with_suffix("")
-        if versions and not any(f"-{version}" in path.name for version in versions):
+        if versions and not any(_carries(path.name, version) for version in versions):
             continue
         try:
             with file_lock(lock):
@@ -36,6 +36,12 @@ def evict(versions: tuple[str, ...] = ()) -> list[Evicted]:
         except Locked:
             results.append(Evicted(path.name, 0, in_use=True))
     return results
+
+
+def _carries(name: str, version: str) -> bool:
+    """Whether an environment of this name holds ``version`` or a rebuild of it."""
+    installed = name.removesuffix("-latest-deps").rpartition("-")[2]
+    return installed == version or installed.startswith(f"{version}.post")
 
 
 def _own_bytes(path: Path) -> int:

@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 from functools import cache
+from pathlib import Path
 
 _SECTIONS = ("global", "install", ":env:")  # later ones win, as in pip
 
@@ -46,12 +47,17 @@ def uv_environment() -> dict[str, str]:
     return environment
 
 
+def _place(link: str) -> str:
+    """A link as it is from anywhere: uv is run in another directory than vbisect."""
+    return link if "://" in link else str(Path(link).expanduser().absolute())
+
+
 def _translate(settings: dict[str, str]) -> dict[str, str]:
     words = {option: value.split() for option, value in settings.items()}
     translated = {
         "UV_DEFAULT_INDEX": settings.get("index-url", ""),
         "UV_INDEX": " ".join(words.get("extra-index-url", ())),
-        "UV_FIND_LINKS": ",".join(words.get("find-links", ())),
+        "UV_FIND_LINKS": ",".join(map(_place, words.get("find-links", ()))),
         "UV_INSECURE_HOST": " ".join(words.get("trusted-host", ())),
         "UV_NO_INDEX": "1" if settings.get("no-index", "").lower() in ("1", "true", "yes") else "",
         "UV_HTTP_TIMEOUT": settings.get("timeout", settings.get("default-timeout", "")),

@@ -11,7 +11,7 @@ from packaging.version import Version
 from pydantic import BaseModel, ConfigDict
 
 from vbisect.errors import UsageError
-from vbisect.text import is_secret_name
+from vbisect.text import is_secret_name, without_secrets
 
 
 class Limited(BaseModel):
@@ -43,7 +43,8 @@ class Limited(BaseModel):
         return SpecifierSet(self.specifier).contains(Version(version), prereleases=True)
 
     def __str__(self) -> str:
-        return f"{self.text}; {self.specifier}" if self.specifier else self.text
+        limited = self.specifier or ";" in self.text  # the last semicolon starts the specifier
+        return f"{self.text}; {self.specifier}" if limited else self.text
 
 
 def effective_arguments(arguments: Iterable[Limited], version: str) -> list[str]:
@@ -69,6 +70,7 @@ def effective_environment(variables: Iterable[Limited], version: str) -> dict[st
 def parse_serve_argument(value: str) -> Limited:
     """Read a ``--serve-arg``; raises ``UsageError``."""
     limited = Limited.parse("--serve-arg", value)
+    refuse_secret("--serve-arg", value)
     try:
         words = shlex.split(limited.text)
     except ValueError as error:
@@ -76,9 +78,18 @@ def parse_serve_argument(value: str) -> Limited:
     for word in words:
         if word.partition("=")[0] in ("--port", "--host", "--uds"):
             raise UsageError(f"--serve-arg '{value}': vbisect chooses the address itself.")
-        if word.partition("=")[0] == "--api-key":
+        if word.partition("=")[0].replace("_", "-") == "--api-key":  # vLLM takes either
             raise UsageError("--serve-arg --api-key: servers here are on loopback and take no key.")
     return limited
+
+
+def refuse_secret(option: str, value: str) -> None:
+    """Raise ``UsageError`` for a token: what is repeated and resumed has to be recorded."""
+    if without_secrets(value) != value:
+        raise UsageError(
+            f"{option}: the value holds a secret, and values are recorded; set it in your "
+            "environment and pass it on with --env NAME."
+        )
 
 
 def parse_variable(value: str) -> Limited:
@@ -92,4 +103,5 @@ def parse_variable(value: str) -> Limited:
             f"--env {name}: secrets are not recorded; set {name} in your environment and "
             f"write --env {name}."
         )
+    refuse_secret(f"--env {name}", value)
     return limited

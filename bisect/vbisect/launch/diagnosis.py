@@ -15,7 +15,10 @@ from vbisect.text import one_line
 _READ_BYTES = 512 * 1024
 
 _CAUSES: tuple[tuple[SkipReason, str], ...] = (
-    (SkipReason.UNKNOWN_ARGUMENT, r"unrecognized arguments?: .*|error: argument .*|no such option"),
+    (
+        SkipReason.UNKNOWN_ARGUMENT,
+        r"unrecognized arguments?: .*|: error: argument .*|no such option",
+    ),
     (SkipReason.PORT_TAKEN, r"address already in use|Errno 98\b"),
     (
         SkipReason.DRIVER_TOO_OLD,
@@ -25,7 +28,7 @@ _CAUSES: tuple[tuple[SkipReason, str], ...] = (
     (
         SkipReason.OUT_OF_MEMORY,
         r"CUDA out of memory|OutOfMemoryError|No available memory for the cache blocks"
-        r"|Free memory on device .*|Available memory .* less than desired.*|less than desired"
+        r"|Free memory on device|less than desired"
         r"|Cannot allocate memory|DefaultCPUAllocator: can't allocate",
     ),
     (SkipReason.NO_COMPILER, r"No working C\+\+ compiler found|InvalidCxxCompiler"),
@@ -42,20 +45,23 @@ _CAUSES: tuple[tuple[SkipReason, str], ...] = (
     ),
     (
         SkipReason.MODEL_NOT_SUPPORTED,
-        r"Model architectures .* (are not supported|failed to be inspected).*"
+        r"Model architectures .{0,200}(are not supported|failed to be inspected)"
         r"|does not recognize this architecture|Tokenizer class \S+ does not exist"
         r"|is not a multimodal model",
     ),
     (SkipReason.NO_DEVICE, r"Failed to infer device type|No CUDA GPUs are available"),
     (
         SkipReason.BROKEN_DEPENDENCIES,
-        r"ModuleNotFoundError: .*|ImportError: .*|has no attribute 'all_special_tokens_extended'"
+        r"ModuleNotFoundError: .*|ImportError: .*|has no attribute '?all_special_tokens_extended"
         r"|operator torchvision::\S+ does not exist|undefined symbol: \S+",
     ),
 )
 _COMPILED = tuple((reason, re.compile(pattern, re.IGNORECASE)) for reason, pattern in _CAUSES)
-_ERROR_LINE = re.compile(r"^(?:\S+ )*?\w*(?:Error|Exception)\b: .+")
-_PREFIX = re.compile(r"^\((?:APIServer|EngineCore|Worker)[^)]*\) ?(?:[A-Z]+ \S+ \S+ \[\S+\] ?)?")
+_ERROR_LINE = re.compile(r"^(?:\S+ )*?[\w.]*(?:Error|Exception)\b: .+")
+_PREFIX = re.compile(
+    r"^(?:\((?:APIServer|EngineCore|(?:Vllm)?Worker)[^)]*\) ?)*(?:[A-Z]+ \d\S+ \d\S+ \[\S+\] ?)?"
+)
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _CONSEQUENCE = "Engine core initialization failed"
 
 
@@ -93,7 +99,8 @@ def last_words(log: Path, since: int = 0) -> str:
     lines = [line for line in lines if line]
     errors = [x for x in lines if _ERROR_LINE.match(x) and _CONSEQUENCE not in x]
     chosen = errors or [line for line in lines if _CONSEQUENCE not in line] or lines
-    return one_line(chosen[-1]) if chosen else "the log is empty"
+    words = (one_line(line) for line in reversed(chosen))
+    return next(filter(None, words), "the log is empty")
 
 
 def read_log(log: Path, since: int = 0) -> str:
@@ -107,4 +114,4 @@ def read_log(log: Path, since: int = 0) -> str:
             tail = handle.read()
     except OSError:
         return ""
-    return (head + tail).decode("utf-8", errors="replace")
+    return _COLOUR.sub("", (head + tail).decode("utf-8", errors="replace"))

@@ -40,9 +40,7 @@ class UnreadableAnswer(Exception):
 def read_plain(body: str) -> Answer:
     """Read a JSON body. Raises ``UnreadableAnswer``."""
     data = _load(body)
-    return Answer(
-        choices=tuple(_choice(item) for item in _choice_list(data)), usage=data.get("usage")
-    )
+    return Answer(choices=tuple(_choice(item) for item in _choice_list(data)), usage=_usage(data))
 
 
 def read_stream(lines: Iterable[str]) -> Answer:
@@ -68,7 +66,7 @@ def read_stream(lines: Iterable[str]) -> Answer:
             found = event["error"].get("code")
             code = found if isinstance(found, int) else None
             continue
-        usage = event.get("usage") or usage
+        usage = _usage(event) or usage
         for item in _choice_list(event):
             piece = _choice(item)
             pieces.setdefault(piece.index, []).append(piece)
@@ -108,7 +106,7 @@ def failure_of(answer: Answer, n: int) -> tuple[FailureKind, str] | None:
 def _load(text: str) -> dict[str, Any]:
     try:
         data = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UnreadableAnswer(f"not JSON: {one_line(text, 120)}") from None
     if not isinstance(data, dict):
         raise UnreadableAnswer(f"not a JSON object: {one_line(text, 120)}")
@@ -122,11 +120,16 @@ def _choice_list(data: dict[str, Any]) -> list[dict[str, Any]]:
     return choices
 
 
+def _usage(data: dict[str, Any]) -> dict[str, Any] | None:
+    usage = data.get("usage")
+    return usage if isinstance(usage, dict) else None
+
+
 def _choice(item: dict[str, Any]) -> Choice:
     index = item.get("index")
     reason = item.get("finish_reason")
     return Choice(
-        index=index if isinstance(index, int) else None,
+        index=index if type(index) is int else None,
         finish_reason=str(reason) if reason is not None else None,
         content=_content(item),
     )

@@ -168,7 +168,7 @@ def _message(text: str) -> str:
     """The sentence in an error body, whatever its shape."""
     try:
         data = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return one_line(text)
     if isinstance(data, dict):
         inner = data.get("error", data)

@@ -88,8 +88,8 @@ def main() -> None:
     os.set_blocking(wake_write, False)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    with Path(log).open("ab") as output:
-        try:
+    try:
+        with Path(log).open("ab") as output:
             child = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -98,9 +98,10 @@ def main() -> None:
                 start_new_session=True,
                 preexec_fn=_start_child,
             )
-        except OSError as error:
-            print(f"cannot start {command[0]}: {error.strerror}", flush=True)
-            return
+    except OSError as error:
+        where = "" if error.filename == command[0] else f"{error.filename}: "
+        print(f"cannot start {command[0]}: {where}{error.strerror}", flush=True)
+        return
     while child.poll() is None:
         ready, _, _ = select.select([0, wake_read], [], [])
         if wake_read in ready:

@@ -49,9 +49,10 @@ def select_range(request: RangeRequest, known: KnownReleases) -> Range:
     ends: list[Version] = []
     for asked in (request.start, request.end):
         release = _resolve(asked, request.device, known, notes)
-        if release not in releases:
-            releases.append(release)
-        ends.append(Version(release.version))
+        version = Version(release.version)
+        # a nightly may be on the user's own index too: no version is a candidate twice
+        releases = [r for r in releases if Version(r.version) != version] + [release]
+        ends.append(version)
     start, end = ends
     if start > end:
         raise UsageError(f"--from {request.start} is newer than --to {request.end} ({end}).")

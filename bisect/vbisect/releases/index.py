@@ -44,7 +44,11 @@ def list_versions(
         ) from None
     if answer.returncode:
         raise IndexUnavailable(_reason(answer.stderr))
-    return tuple(sorted(_parse(text) for text in json.loads(answer.stdout)["versions"]))
+    try:
+        listed = json.loads(answer.stdout)["versions"]
+    except (ValueError, KeyError, TypeError):
+        raise IndexUnavailable(f"pip's listing is not JSON: {one_line(answer.stdout)}") from None
+    return tuple(sorted(_parse(text) for text in listed))
 
 
 def _reason(errors: str) -> str:

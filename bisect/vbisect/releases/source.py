@@ -84,6 +84,8 @@ def rebuilt_release(uploaded: Version) -> Version:
     release = uploaded.base_version
     if uploaded.pre is not None:
         release += "".join(str(part) for part in uploaded.pre)
+    if uploaded.dev is not None:  # leads up to a release, and carries none
+        release += f".dev{uploaded.dev}"
     return Version(release)
 
 

@@ -6,7 +6,7 @@ from vbisect.report.rows import COLUMNS, rows
 from vbisect.run.state import RunState
 from vbisect.text import plain
 
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA_STARTS = tuple("=+-@＝＋－＠")
 
 
 def to_csv(state: RunState) -> str:
@@ -26,4 +26,4 @@ def _cell(value: object) -> str | None:
     if not isinstance(value, str):
         return None
     text = plain(value)
-    return "'" + text if text.startswith(_FORMULA_STARTS) else text
+    return "'" + text if text.lstrip().startswith(_FORMULA_STARTS) else text

@@ -43,6 +43,11 @@ def _code(value: object) -> str:
     return f"{fence} {text} {fence}" if longest else f"`{text}`"
 
 
+def _block(value: object) -> str:
+    """Text within an indented block, to its last line."""
+    return re.sub(r"(\r\n|\r|\n)", r"\1    ", str(value))
+
+
 @cache
 def _template() -> Template:
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -52,9 +57,10 @@ def _template() -> Template:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        autoescape=False,  # Markdown has its own escapes, applied by the two filters
+        autoescape=False,  # Markdown has its own escapes, applied by the filters
         keep_trailing_newline=True,
     )
     environment.filters["md"] = _escape
     environment.filters["code"] = _code
+    environment.filters["block"] = _block
     return environment.get_template("report.md.j2")

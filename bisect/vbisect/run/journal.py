@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from datetime import UTC, datetime
@@ -42,9 +43,13 @@ class Journal:
         self._handle = (run_dir / FILE_NAME).open("ab")
 
     def append(self, kind: EventKind, **fields: Any) -> Event:
-        """Write one event and wait until it is on disk. Raises ``HostError`` on a full disk."""
-        event: Event = {"event": kind.value, "at": datetime.now(UTC).isoformat(), **fields}
-        line = redact(json.dumps(event, ensure_ascii=False)) + "\n"
+        """Write one event, without secrets, and wait until it is on disk; returns it as written.
+
+        Raises ``HostError`` on a full disk.
+        """
+        event: Event = {"event": kind.value, "at": datetime.now(UTC).isoformat()}
+        event |= _redacted(fields)
+        line = json.dumps(event, ensure_ascii=False) + "\n"
         try:
             self._handle.write(line.encode("utf-8", errors="backslashreplace"))
             self._handle.flush()
@@ -62,7 +67,8 @@ class Journal:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._handle.close()
+        with contextlib.suppress(OSError):  # a full disk was told of when the event was written
+            self._handle.close()
 
 
 def read_journal(run_dir: Path) -> tuple[list[Event], bytes]:
@@ -92,6 +98,17 @@ def repair_torn_line(run_dir: Path, torn: bytes) -> None:
         aside.write(torn + b"\n")
     with path.open("r+b") as handle:
         handle.truncate(path.stat().st_size - len(torn))
+
+
+def _redacted(value: Any) -> Any:
+    """``value`` with every text in it redacted; redacting JSON itself could break its escapes."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        return {_redacted(key): _redacted(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_redacted(item) for item in value]
+    return value
 
 
 def _parse(line: bytes) -> Event | None:

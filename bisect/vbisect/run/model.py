@@ -12,6 +12,7 @@ from vbisect.errors import HostError, UsageError
 from vbisect.launch import Limited
 from vbisect.paths import cache_root
 from vbisect.releases import Device
+from vbisect.run.hub import hub_config
 from vbisect.text import redact
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -36,11 +37,14 @@ def default_model(device: Device) -> str:
 def resolve_model(name: str, device: Device, skeleton: bool) -> ResolvedModel:
     """Find or make the model and say how it has to be served.
 
-    Raises ``UsageError`` for a path that cannot be read or a tiny model that does not exist.
+    Raises ``UsageError`` for a path that cannot be read, a tiny model that does not exist, or a
+    skeleton whose configuration cannot be had.
     """
     environment = {"VLLM_CPU_KVCACHE_SPACE": "1"} if device is Device.CPU else {}
     arguments = ["--gpu-memory-utilization", "0.4"] if device is Device.CPU else []
     if name.startswith("tiny:"):
+        if skeleton:
+            raise UsageError(f"--skeleton cuts a real model down; {name} is small already.")
         return _tiny(name, arguments, environment)
     config = None
     limited: list[Limited] = []
@@ -52,7 +56,7 @@ def resolve_model(name: str, device: Device, skeleton: bool) -> ResolvedModel:
     elif not _HUB_ID.fullmatch(name):
         raise UsageError(f"--model {name} is neither a directory nor a Hugging Face id.")
     if skeleton:
-        limited += _skeleton(config)
+        limited += _skeleton(config or hub_config(name))
     return ResolvedModel(
         name=redact(str(path.resolve())) if local else name,
         path=redact(str(path.resolve())) if local else name,
@@ -92,7 +96,7 @@ def _always(arguments: list[str]) -> Limited:
     return Limited(text=shlex.join(arguments))
 
 
-def _skeleton(config: dict[str, object] | None) -> list[Limited]:
+def _skeleton(config: dict[str, object]) -> list[Limited]:
     """Nested overrides are merged from 0.11.1 on (vllm-project/vllm#25727), replaced before."""
     from vbisect.models import skeleton_arguments
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vbisect import __version__
 from vbisect.errors import HostError, UsageError
-from vbisect.launch.arguments import parse_serve_argument, parse_variable
+from vbisect.launch.arguments import parse_serve_argument, parse_variable, refuse_secret
 from vbisect.probes import CommandSettings, Endpoint, NChoicesSettings
 from vbisect.releases import Device, RangeRequest, known_releases, select_range
 from vbisect.run.host import gpus
@@ -161,9 +161,9 @@ def _check_numbers(options: RunOptions) -> None:
         ("--command-timeout", options.command_timeout),
         ("--max-tokens", options.max_tokens),
     ):
-        if value <= 0:
+        if not value > 0:  # nor is "not a number"
             raise UsageError(f"{flag} {value:g}: it must be above 0.")
-    if options.temperature < 0:
+    if not options.temperature >= 0:
         raise UsageError(f"--temperature {options.temperature:g}: it must not be negative.")
     if not 0 < options.top_p <= 1:
         raise UsageError(f"--top-p {options.top_p:g}: it must be above 0 and at most 1.")
@@ -180,6 +180,8 @@ def _command(options: RunOptions) -> CommandSettings | None:
     found = shutil.which(options.command[0])
     if found is None:
         raise UsageError(f"The command {options.command[0]} is not there or not executable.")
+    for word in options.command:
+        refuse_secret("The command", word)
     program = str(Path(found).absolute())
     return CommandSettings(command=(program, *options.command[1:]), timeout=options.command_timeout)
 

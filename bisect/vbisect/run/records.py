@@ -60,7 +60,6 @@ class Seconds(Frozen):
     fetch: float = 0.0
     boot: float = 0.0
     probe: float = 0.0
-    stop: float = 0.0
 
 
 class TrialSpec(Frozen):

@@ -17,12 +17,13 @@ from vbisect.errors import HostError, ProbeAbort, UsageError
 from vbisect.launch import effective_arguments, effective_environment
 from vbisect.locks import Locked, file_lock
 from vbisect.processes import end_orphans
-from vbisect.releases import Release, catalogue
+from vbisect.releases import Device, Release, catalogue
 from vbisect.run.answer import finding_of
 from vbisect.run.journal import Event, EventKind, Journal, repair_torn_line
 from vbisect.run.records import Finding, Partial, Status, TrialSpec
 from vbisect.run.settings import RunSettings
 from vbisect.run.state import RunState, load_state
+from vbisect.run.teardown import Teardown
 from vbisect.run.trial import run_trial
 from vbisect.search import Outcome, likely_next, next_pick
 
@@ -88,9 +89,11 @@ class _Session:
     def work(self) -> RunState:
         """Test until the search is over, the user stops it, or the host gives out."""
         prefetcher = Prefetcher(lambda request, over: ensure_environment(request, cancel=over))
+        overlapped = self._state.settings.device is Device.CPU
+        teardown = Teardown(overlapped=overlapped)
         try:
             while (pick := self._next()) is not None:
-                self._test(pick, prefetcher)
+                self._test(pick, prefetcher, teardown)
         except KeyboardInterrupt:
             finding = Finding(status=Status.INTERRUPTED, message="interrupted; it can be resumed")
             self.emit(EventKind.RUN_STOPPED, finding=finding.model_dump(mode="json"))
@@ -102,6 +105,7 @@ class _Session:
             self.emit(EventKind.RUN_FINISHED, finding=finding.model_dump(mode="json"))
         finally:
             prefetcher.close()
+            teardown.close()
         return self._state
 
     def _next(self) -> int | None:
@@ -113,7 +117,7 @@ class _Session:
             sweep=settings.sweep,
         )
 
-    def _test(self, pick: int, prefetcher: Prefetcher) -> None:
+    def _test(self, pick: int, prefetcher: Prefetcher, teardown: Teardown) -> None:
         release = self._state.settings.candidates[pick]
         self.emit(EventKind.TRIAL_STARTED, version=release.version)
 
@@ -124,7 +128,7 @@ class _Session:
             prefetcher.expect(self._likely_after(pick))
             return environment
 
-        record = run_trial(self._spec(release), fetch, self.emit)
+        record = run_trial(self._spec(release), fetch, self.emit, teardown)
         self.emit(EventKind.TRIAL_FINISHED, record=record.model_dump(mode="json", by_alias=True))
         if record.outcome is not Outcome.SKIP:
             self._say_when_an_end_moved(pick)

@@ -125,4 +125,4 @@ def _each(flag: str, values: tuple[Any, ...]) -> list[str]:
 
 
 def _unless_default(flag: str, value: float, default: float) -> list[str]:
-    return [] if value == default else [flag, f"{value:g}"]
+    return [] if value == default else [flag, str(value).removesuffix(".0")]

