@@ -6,10 +6,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from driving import Vbisect
 from standin.family import family
 from standin.index import PackageIndex
+
+settings.register_profile("vbisect", deadline=None)  # a busy machine is no failure
+settings.load_profile("vbisect")
 
 
 @pytest.fixture(scope="session")

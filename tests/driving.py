@@ -50,6 +50,7 @@ class Done:
     returncode: int
     stdout: str
     stderr: str
+    seconds: float
 
     @property
     def json(self) -> dict[str, Any]:
@@ -73,6 +74,7 @@ class Started:
 
     def __init__(self, command: list[str], env: dict[str, str], results: Path) -> None:
         self._results, self._before = results, set(results.glob("*"))
+        self._began = time.monotonic()
         self.process = subprocess.Popen(
             command,
             env=env,
@@ -91,13 +93,13 @@ class Started:
             # run.toml is written under the lock, so the directory is taken from here on
             return [p for p in set(self._results.glob("*")) - self._before if events(p)]
 
-        assert wait(made), "no run directory"
+        assert wait(made, 30), "no run directory"
         return made()[0]
 
     def until(self, condition: Callable[[list[dict[str, Any]]], object]) -> Path:
         """Wait until the journal fulfils `condition`; the run directory."""
         run_dir = self.run_dir
-        assert wait(lambda: condition(events(run_dir))), events(run_dir)
+        assert wait(lambda: condition(events(run_dir)), 30), events(run_dir)
         assert self.process.poll() is None, "it ended too early"
         return run_dir
 
@@ -106,10 +108,11 @@ class Started:
         self.process.kill()
         self.process.communicate()
 
-    def end(self, timeout: float = 60) -> Done:
+    def end(self, timeout: float = 150) -> Done:
         """Wait for its end."""
         stdout, stderr = self.process.communicate(timeout=timeout)
-        return Done(self.process.returncode, stdout, stderr)
+        seconds = time.monotonic() - self._began
+        return Done(self.process.returncode, stdout, stderr, seconds)
 
 
 class Vbisect:
@@ -128,11 +131,11 @@ class Vbisect:
         self.env.pop("PYTHONDONTWRITEBYTECODE", None)
         self._started: list[Started] = []
 
-    def __call__(self, *arguments: str | Path, timeout: float = 60, **env: str) -> Done:
+    def __call__(self, *arguments: str | Path, timeout: float = 150, **env: str) -> Done:
         """Run it to its end."""
         return self.launch(*arguments, **env).end(timeout)
 
-    def run(self, *arguments: str | Path, timeout: float = 60, **env: str) -> Done:
+    def run(self, *arguments: str | Path, timeout: float = 150, **env: str) -> Done:
         """`vbisect run … --json`, on the CPU, to its end."""
         return self.start(*arguments, **env).end(timeout)
 
@@ -143,7 +146,7 @@ class Vbisect:
         place = words.index("--") if "--" in words else len(words)
         return self.launch("run", *words[:place], *own, *words[place:], **env)
 
-    def resume(self, run_dir: Path, timeout: float = 60, **env: str) -> Done:
+    def resume(self, run_dir: Path, timeout: float = 150, **env: str) -> Done:
         """`vbisect run --resume … --json`."""
         return self("run", "--resume", run_dir, "--json", timeout=timeout, **env)
 

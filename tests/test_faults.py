@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from driving import Done, Started, Vbisect, counts, events, world
+from driving import Done, Started, Vbisect, counts, world
 from standin.behaviour import Behaviour
 from standin.index import PackageIndex
 from standin.running import wait
@@ -22,17 +21,14 @@ GOOD = Behaviour(spawn_engine=True, engine_own_session=True)
 CONSEQUENCE = "\nRuntimeError: Engine core initialization failed. See root cause above."
 
 # What vLLM logs before it exits, and the reason that has to come of it (test_diagnosis.py: more).
-LOGS = (
-    ("ValueError: Available memory on node 0 (4.6/9.2 GiB) is less than desired.", "memory"),
-    ("RuntimeError: The NVIDIA driver on your system is too old (found 11040).", "driver too old"),
-    ("RuntimeError: CUDA error: no kernel image is available for execution", "GPU not supported"),
-    ("RuntimeError: Failed to infer device type, please set it", "no usable device"),
-    (
-        "requests.HTTPError: 401 Client Error: Unauthorized for url",
-        "model not accessible",
-    ),
-    ("KeyError: 'model.layers.0.weight'", "exited before ready"),
-)
+LOGS = {
+    "ValueError: Available memory (4.6 GiB) is less than desired": "not enough memory",
+    "RuntimeError: The NVIDIA driver on your system is too old (found 1)": "driver too old",
+    "RuntimeError: CUDA error: no kernel image is available": "GPU not supported",
+    "RuntimeError: Failed to infer device type, please set it": "no usable device",
+    "requests.HTTPError: 401 Client Error: Unauthorized for url": "model not accessible",
+    "KeyError: 'model.layers.0.weight'": "exited before ready",
+}
 
 ANSWERS = {  # quick: the fault is in the answer, or in the lack of one
     "too_many_choices": ("different failure", "returned 5 for 4"),
@@ -58,7 +54,7 @@ GARBLED = {
 }
 # Each group is one run, major version and extra options first; all of them run side by side.
 GROUPS: dict[int, tuple[tuple[str, ...], dict[str, tuple[str, str]]]] = {
-    61: (QUICK, ANSWERS),
+    61: (QUICK, {**ANSWERS, **{log: (reason, log) for log, reason in LOGS.items()}}),
     62: ((*QUICK, "--boot-timeout", "3"), SILENT),
     63: ((*QUICK, "--request-timeout", "1"), ERRORS),
     64: (QUICK, GARBLED),
@@ -76,17 +72,17 @@ def version_of(fault: str) -> str:
 
 def releases() -> dict[str, Behaviour]:
     """Every group: a failing release, those with a fault, a passing one."""
-    found = {"60.0": BAD, "60.99": GOOD}
-    for number, (log, _) in enumerate(LOGS, 1):
-        found[f"60.{number}"] = Behaviour(fault="exit_before_ready", fault_log=log + CONSEQUENCE)
+    found = {}
     for major, (_, faults) in GROUPS.items():
         found |= {f"{major}.0": BAD, f"{major}.99": GOOD}
         for fault in faults:
             found[version_of(fault)] = Behaviour(
-                fault=fault,
+                fault="exit_before_ready" if fault in LOGS else fault,
+                fault_log=fault + CONSEQUENCE if fault in LOGS else "",
                 spawn_engine=fault == "stubborn",
-                # long enough for the request to be on its way when the server exits
-                request_seconds=1.0 if fault == "ready_then_exit" else 0.0,
+                # late enough for the request to be on its way when the server exits
+                exit_after_seconds=1.5,
+                request_seconds=4.0 if fault == "ready_then_exit" else 0.0,
             )
     return found
 
@@ -108,9 +104,9 @@ def sweeping(
     yield {
         major: vbisect.start(
             *("--from", f"{major}.0", "--to", f"{major}.99", "--n", "4", "--sweep"),
-            *(GROUPS[major][0] if major in GROUPS else QUICK),
+            *options,
         )
-        for major in (65, 64, 63, 62, 61, 60)
+        for major, (options, _) in GROUPS.items()
     }
     left = vbisect.close()
     assert not left
@@ -225,21 +221,11 @@ def skip_of(swept: dict[int, Done], version: str) -> dict[str, Any]:
     return done.trials[version]
 
 
-@pytest.mark.parametrize("number", range(1, len(LOGS) + 1))
-def test_the_log_of_a_failed_start_is_understood(swept: dict[int, Done], number: int) -> None:
-    log, reason = LOGS[number - 1]
-    trial = skip_of(swept, f"60.{number}")
-    assert trial["outcome"] == "skip"
-    assert reason in trial["reason"]
-    assert log in trial["detail"]
-    assert trial["advice"]
-    assert (swept[60].run_dir / "trials" / f"60.{number}" / "server.log").stat().st_size > 0
-
-
-@pytest.mark.parametrize("fault", [*ANSWERS, *SILENT, *ERRORS, *GARBLED])
+@pytest.mark.parametrize("fault", [*ANSWERS, *LOGS, *SILENT, *ERRORS, *GARBLED])
 def test_a_fault_is_a_typed_skip(swept: dict[int, Done], fault: str) -> None:
-    reason, detail = ({**ANSWERS, **SILENT, **ERRORS, **GARBLED})[fault]
-    trial = skip_of(swept, version_of(fault))
+    version = version_of(fault)
+    reason, detail = GROUPS[int(version.partition(".")[0])][1][fault]
+    trial = skip_of(swept, version)
     assert (trial["outcome"], trial["reason"]) == ("skip", reason)
     assert detail in trial["detail"]
     assert trial["advice"]
@@ -254,7 +240,7 @@ def test_another_failure_is_warned_of(swept: dict[int, Done]) -> None:
 
 
 def test_skips_are_no_answer(swept: dict[int, Done]) -> None:
-    for major in (60, 61, 62, 63, 64):
+    for major in (61, 62, 63, 64):
         answer = swept[major].json["answer"]
         assert (answer["last_before"], answer["first_after"]) == (f"{major}.0", f"{major}.99")
         assert not answer["exact"]
@@ -265,15 +251,7 @@ def test_a_server_that_ignores_signals_is_ended_and_counts(swept: dict[int, Done
     done = swept[65]
     assert done.returncode == 0, done.stderr
     assert done.trials["65.1"]["outcome"] == "pass"
-    # It was asked to end first, and killed only when it did not.
-    seen, ended = (
-        next(datetime.fromisoformat(e["at"]) for e in events(done.run_dir) if chosen(e))
-        for chosen in (
-            lambda e: e["event"] == "observation" and e["version"] == "65.1",
-            lambda e: e["event"] == "trial_finished" and e["record"]["version"] == "65.1",
-        )
-    )
-    assert timedelta(seconds=10) < ended - seen < timedelta(seconds=25)
+    assert done.seconds > 15  # it was asked to end first, and waited for, and killed then
     assert done.json["answer"]["first_after"] == "65.1"
 
 

@@ -1,11 +1,8 @@
-"""The journal and ``run.toml``: what was written is what is read, after any end of vbisect."""
+"""The journal: what was written is what is read, after any end of vbisect."""
 
 from __future__ import annotations
 
 import json
-import shlex
-from collections.abc import Iterator
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +11,15 @@ from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from made import TOKEN, VERSIONS, failed, passed, releases, settings, skipped
-from vbisect.cli import app
+from made import TOKEN, failed, passed, settings, skipped
 from vbisect.errors import HostError, UsageError
 from vbisect.probes import FailureKind
-from vbisect.releases import KnownReleases
-from vbisect.run import prepare as preparing
 from vbisect.run.journal import EventKind, Journal, read_journal, repair_torn_line
-from vbisect.run.model import ResolvedModel
-from vbisect.run.prepare import RunOptions
 from vbisect.run.records import Finding, Status
-from vbisect.run.settings import RunSettings
 from vbisect.run.state import RunState, load_state, replay
 from vbisect.search import Counts, Outcome
 
-shared_directory = hypothesis_settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
-)
+shared_directory = hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 Texts = st.text(max_size=20) | st.sampled_from(["\ud800", "\u2028", "\x85", "\r\n", '"\\', "\x00"])
 Values = st.recursive(
     st.none() | st.booleans() | st.integers() | Texts,
@@ -198,156 +187,3 @@ def test_a_run_of_nothing_yet_is_readable(tmp_path: Path) -> None:
     (tmp_path / "journal.jsonl").touch()
     state, torn = load_state(tmp_path)
     assert (state, torn) == (RunState(settings()), b"")
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (None, "is not a run directory"),
-        (b"x = ", "damaged"),
-        (b"\xff\xfe", "damaged"),
-        (b"", "damaged: .*Field required"),
-        (b"schema = 'x'", "damaged: schema"),
-    ],
-)
-def test_damaged_settings_are_told(tmp_path: Path, content: bytes | None, words: str) -> None:
-    """One line that names the file, never a traceback."""
-    if content is not None:
-        (tmp_path / "run.toml").write_bytes(content)
-    with pytest.raises(UsageError, match=words):
-        RunSettings.read(tmp_path)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def offline() -> Iterator[None]:
-    """Settings are prepared from fixed releases and a model that nobody looks up."""
-    with pytest.MonkeyPatch.context() as patch:
-        known = KnownReleases(releases(), "package index")
-        patch.setattr(preparing, "known_releases", lambda pre: known)
-        model = ResolvedModel(name="org/model", path="org/model")
-        patch.setattr(preparing, "resolve_model", lambda name, device, skeleton: model)
-        patch.setattr(preparing, "gpus", list)
-        yield
-
-
-Words = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\x00"), max_size=12)
-Amounts = st.floats(0.001, 1e9) | st.integers(1, 10**9)
-
-
-def on_command_line(options: RunOptions) -> bool:
-    """Whether every option passes vbisect's own checks."""
-    try:
-        preparing.prepare(options)
-    except UsageError:
-        return False
-    return True
-
-
-Options = st.builds(
-    RunOptions,
-    start=st.sampled_from(["0.27.1", "v0.27.1", "0.28"]),
-    end=st.sampled_from(["0.32.0", "latest"]),
-    skip=st.sampled_from([(), ("0.29.0",), ("0.29.0", "0.30.0..0.30.0")]),
-    pre=st.booleans(),
-    endpoint=st.sampled_from(["chat", "completions", "generate"]),
-    n=st.lists(st.integers(1, 16384), min_size=1, max_size=3).map(tuple),
-    stream=st.booleans(),
-    temperature=st.floats(0, 2),
-    top_p=st.floats(1e-9, 1),
-    max_tokens=st.integers(1, 10**9),
-    request_timeout=Amounts,
-    command=st.just(()) | st.lists(Words, max_size=3).map(lambda words: ("/bin/sh", *words)),
-    command_timeout=Amounts,
-    model=st.just("org/model"),
-    skeleton=st.booleans(),
-    device=st.just("cpu"),
-    runtime=st.just("venv"),
-    serve_args=st.lists(
-        Words.map(lambda word: f"--x={shlex.quote(word)}; >=0.30")
-        | Words.map(lambda word: f"--x={shlex.quote(word)};"),
-        max_size=2,
-    ).map(tuple),
-    env=st.lists(Words.map(lambda word: f"A={word};"), max_size=2).map(tuple),
-    latest_deps=st.booleans(),
-    find=st.sampled_from(["auto", "fix", "break"]),
-    sweep=st.booleans(),
-    confidence=st.floats(0.5, 0.999999999),
-    boot_timeout=Amounts,
-).filter(on_command_line)
-
-
-class Parsed(Exception):
-    """Carries the options that the command line came to."""
-
-
-def parsed(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> RunOptions:
-    """The options the real command line parser makes of ``words``."""
-
-    def stop(options: RunOptions, results: Path) -> None:
-        raise Parsed(options)
-
-    monkeypatch.setattr("vbisect.commands.run.new_run", stop)
-    with pytest.raises(Parsed) as caught:
-        app(words, standalone_mode=False)
-    options = caught.value.args[0]
-    assert isinstance(options, RunOptions)
-    return options
-
-
-@shared_directory
-@given(Options)
-@example(RunOptions("0.27.1", "0.32.0", device="cpu", confidence=0.9999999, max_tokens=1234567))
-@example(RunOptions("0.27.1", "0.32.0", device="cpu", env=("A=b;c;",), temperature=0.12345678))
-@example(RunOptions("0.27.1", "0.32.0", device="cpu", command=("/bin/sh", "--", "--json", "")))
-def test_settings_survive_the_file_and_the_command_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: RunOptions
-) -> None:
-    """``run.toml`` is read back as it was, and the line that repeats a run means the same run."""
-    made = preparing.prepare(options)
-    made.write(tmp_path)
-    assert RunSettings.read(tmp_path) == made
-    words = shlex.split(made.replay_command())
-    assert words[:2] == ["vbisect", "run"]
-    again = preparing.prepare(parsed(monkeypatch, words[1:]))
-    assert again.model_copy(update={"run_id": made.run_id}) == made
-
-
-def test_a_plain_run_is_repeated_by_a_short_line() -> None:
-    """What was not asked for is not in the way."""
-    options = RunOptions("0.27.1", "latest", device="cpu", model="org/model")
-    assert preparing.prepare(options).replay_command() == (
-        "vbisect run --from 0.27.1 --to latest --runtime venv --device cpu "
-        "--model org/model --endpoint chat --n 8"
-    )
-
-
-@pytest.mark.parametrize(
-    ("changed", "words"),
-    [
-        ({"n": (0,)}, "--n 0"),
-        ({"n": (16385,)}, "--n 16385"),
-        ({"confidence": 1.0}, "--confidence 1"),
-        ({"confidence": float("nan")}, "--confidence nan"),
-        ({"temperature": -0.1}, "--temperature"),
-        ({"temperature": float("nan")}, "--temperature"),
-        ({"top_p": 0.0}, "--top-p"),
-        ({"max_tokens": 0}, "--max-tokens"),
-        ({"request_timeout": float("nan")}, "--request-timeout"),
-        ({"boot_timeout": 0}, "--boot-timeout"),
-        ({"endpoint": "chats"}, "--endpoint chats: choose one of chat, completions, generate"),
-        ({"find": "bug"}, "--find bug"),
-        ({"probe": "command"}, "needs a command after --"),
-        ({"command": ("/nonesuch/x",)}, "not there or not executable"),
-    ],
-)
-def test_options_that_make_no_sense_are_refused(changed: dict[str, Any], words: str) -> None:
-    """Each in one sentence that names the option, before anything starts."""
-    options = replace(RunOptions("0.27.1", "0.32.0", device="cpu"), **changed)
-    with pytest.raises(UsageError, match=words):
-        preparing.prepare(options)
-
-
-def test_versions_are_in_order() -> None:
-    """The run's own record of its candidates is what the search counts by."""
-    assert preparing.prepare(RunOptions("0.27.1", "0.32.0", device="cpu")).versions == VERSIONS
-    assert asdict(RunOptions("a", "b"))["n"] == (8,)

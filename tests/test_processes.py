@@ -16,7 +16,8 @@ import pytest
 from vbisect.processes import OWNER_VARIABLE, Guarded, end_orphans
 
 MARK = "VBISECT_TEST_MARK"
-SETSID = "import os, time; os.setsid(); time.sleep(600)"
+LEAVE = "import os, time; os.setsid(); print('away', flush=True); time.sleep(600)"
+AWAY = f'{sys.executable} -c "{LEAVE}"'
 DEAF = "trap '' TERM; echo deaf; while :; do sleep 0.05; done"
 Start = Callable[..., Guarded]
 
@@ -136,13 +137,14 @@ def test_nothing_a_command_started_stays(
     start: Start, tmp_path: Path, mark: str, ending: str
 ) -> None:
     """Children in the background go, and so do those that left for a session of their own."""
-    hold = "wait" if ending == "stopped" else "sleep 0.3"
-    script = f"sleep 600 & {sys.executable} -c '{SETSID}' & ({DEAF}) & echo up; {hold}"
+    script = f"sleep 600 & {AWAY} & ({DEAF}) & while [ ! -e {tmp_path}/go ]; do sleep 0.02; done"
     process = start("sh", "-c", script)
-    until(lambda: "up" in said(tmp_path) and len(marked(mark)) >= 5)
+    until(lambda: {"away", "deaf"} <= set(said(tmp_path).split()))
+    assert len(marked(mark)) >= 5
     if ending == "stopped":
         process.stop()
     else:
+        (tmp_path / "go").touch()
         assert process.wait(10) == 0
     assert not marked(mark)
 
@@ -199,11 +201,12 @@ time.sleep(600)
 def test_nothing_outlives_vbisect(tmp_path: Path, mark: str, number: signal.Signals) -> None:
     """However vbisect ends, the command and all it started end within the grace."""
     log = tmp_path / "log"
-    script = f"{sys.executable} -c '{SETSID}' & ({DEAF}) & echo up; wait"
+    script = f"{AWAY} & ({DEAF}) & wait"
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(log), script], env={**os.environ, MARK: mark}
     )
-    until(lambda: "up" in said(tmp_path) and len(marked(mark)) >= 5)
+    until(lambda: {"away", "deaf"} <= set(said(tmp_path).split()))
+    assert len(marked(mark)) >= 5
     holder.send_signal(number)
     assert holder.wait(10) == -number
     until(lambda: not marked(mark))

@@ -225,7 +225,7 @@ def answering(
     """pip answers with this."""
     text = out if isinstance(out, str) else json.dumps(out)
     done = subprocess.CompletedProcess([], code, text, err)
-    monkeypatch.setattr(index.subprocess, "run", lambda *_, **__: done)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
 
 
 def test_listings_are_sorted_as_versions(monkeypatch: pytest.MonkeyPatch) -> None:

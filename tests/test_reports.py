@@ -85,7 +85,7 @@ def test_a_finding_says_what_was_seen() -> None:
     assert finding(skipped("1.0", "exit status 1")) == "exited before ready: exit status 1"
 
 
-@hypothesis_settings(max_examples=60, deadline=None)
+@hypothesis_settings(max_examples=60)
 @given(st.sampled_from(["", *NASTY]), Hostile)
 @example("", "".join(NASTY))
 @example("\x00=1", "")
@@ -222,7 +222,7 @@ def test_a_killed_run_has_a_summary_too() -> None:
     assert told["range"]["to"]["tested"] is None
 
 
-@hypothesis_settings(max_examples=30, deadline=None)
+@hypothesis_settings(max_examples=30)
 @given(Hostile)
 @example("".join(NASTY))
 def test_reports_can_always_be_written(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:

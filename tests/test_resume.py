@@ -26,7 +26,7 @@ GOOD = Behaviour(boot_seconds=0.3, request_seconds=0.1)
 RELEASES = {"80.0": BAD, "80.1": GOOD, "80.2": GOOD}
 RUN = ("--from", "80.0", "--to", "80.2", "--n", "4", "--confidence", "0.83")  # four observations
 TESTED = {"80.0": 1, "80.1": 1, "80.2": 1}
-SOON = 2.0
+SOON = 4.0
 """Seconds within which everything below a killed vbisect has to be gone."""
 
 

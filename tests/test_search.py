@@ -208,6 +208,14 @@ def test_the_remaining_range_contains_the_boundary(case: tuple[list[Outcome], in
         assert wide[0] <= narrow[0] < at <= narrow[1] <= wide[1]
 
 
+def test_of_several_changes_the_newest_is_pinned_down() -> None:
+    """A run over known outcomes goes on where the newest change is."""
+    known = {0: F, 10: P, 20: F, 30: P}
+    picked = search([F] * 5 + [P] * 10 + [F] * 10 + [P] * 6, known)[-1].keys() - known.keys()
+    assert picked
+    assert all(20 < index < 30 for index in picked)
+
+
 def test_nothing_testable_is_too_few() -> None:
     """Without two testable releases there is no answer, only the end of the search."""
     for world in ([S, S, S], [S, F, S]):

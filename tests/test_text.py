@@ -140,7 +140,7 @@ def test_names_of_secrets_are_told_from_others(name: str, secret: bool) -> None:
     "unit", ["a", "://a:b", "hf_", "sk-", "bearer ", "\x1b]", "\x1b[0", "\x00"]
 )
 def test_hostile_text_takes_linear_time(unit: str) -> None:
-    """A megabyte of the beginnings of something costs well under a second."""
+    """Much of the beginnings of something costs little."""
     began = time.process_time()
-    one_line(unit * (1_000_000 // len(unit)))
-    assert time.process_time() - began < 1
+    one_line(unit * (300_000 // len(unit)))
+    assert time.process_time() - began < 0.5

@@ -12,13 +12,14 @@ from vbisect.reasons import ADVICE
 from vbisect.report.rows import finding, tested_rows
 from vbisect.run.journal import Event, EventKind
 from vbisect.run.records import TrialRecord
-from vbisect.run.session import Display
 from vbisect.run.state import RunState
 from vbisect.search import expected_trials, remaining_range
 from vbisect.text import one_line
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from vbisect.run.session import Display
 
 _STYLES = {"pass": "green", "fail": "red", "skip": "yellow"}
 

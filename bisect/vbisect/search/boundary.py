@@ -198,15 +198,23 @@ def _worst_case(low: int, high: int, outcomes: Mapping[int, Outcome]) -> int:
 
 
 def _middle_of_longest_stretch(low: int, high: int, outcomes: Mapping[int, Outcome]) -> int | None:
-    """The middle of the longest run of untested indices strictly between ``low`` and ``high``."""
-    best: tuple[int, int] | None = None
+    """The middle of the longest run of untested indices strictly between ``low`` and ``high``.
+
+    Of runs equally long the one nearest the middle counts, so that scattered skips do not turn the
+    search into a walk.
+    """
+    stretches: list[tuple[int, int]] = []
     start: int | None = None
     for index in range(low + 1, high + 1):
         untested = index < high and index not in outcomes
         if untested and start is None:
             start = index
         elif not untested and start is not None:
-            if best is None or index - start > best[1] - best[0]:
-                best = (start, index)
+            stretches.append((start, index))
             start = None
-    return None if best is None else (best[0] + best[1] - 1) // 2
+    if not stretches:
+        return None
+    first, beyond = max(
+        stretches, key=lambda s: (s[1] - s[0], -abs((s[0] + s[1] - 1) - (low + high)))
+    )
+    return (first + beyond - 1) // 2
