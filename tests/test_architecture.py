@@ -45,7 +45,7 @@ def test_reports_read_records_only() -> None:
     doers = ("vbisect.builds", "vbisect.launch", "vbisect.processes", "vbisect.run.session")
     for path in (PACKAGE / "report").glob("*.py"):
         if path.name == "progress.py":
-            continue  # shows a living run, which it is told about by the session
+            doers = doers[:-1]  # names, for the type checker, what the session tells of a run
         assert not [name for name in imports(path) if name.startswith(doers)], path.name
 
 

@@ -125,13 +125,12 @@ def test_wrong_input_leaves_nothing(answers: tuple[Path, dict[str, Done]]) -> No
     assert not (tmp / "state").exists()  # the log of unexpected errors
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_an_unwritable_results_directory_is_said(vbisect: Vbisect, tmp_path: Path) -> None:
-    locked = tmp_path / "locked"
-    locked.mkdir(mode=0o500)
+def test_an_unwritable_results_directory_is_said(vbisect: Vbisect) -> None:
+    locked = "/proc/results"  # where nobody makes a directory, not even root
     done = vbisect("run", *RANGE, "--device", "cpu", "--results", locked)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"vbisect: --results {locked} cannot be written: Permission denied.\n"
+    assert done.stderr.startswith(f"vbisect: --results {locked} cannot be written: ")
+    assert done.stderr.count("\n") == 1
 
 
 def test_an_unwritable_cache_stops_the_run(vbisect: Vbisect, tmp_path: Path) -> None:
