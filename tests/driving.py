@@ -121,10 +121,13 @@ class Vbisect:
     def __init__(self, index: PackageIndex, scratch: Path, cache: Path, results: Path) -> None:
         self.index, self.cache, self.results = index, cache, results
         results.mkdir(parents=True, exist_ok=True)
+        self.temporary = results.with_name(f"{results.name}-temporary")
+        self.temporary.mkdir(exist_ok=True)
         self.env = index.environment(scratch) | {
             "VBISECT_CACHE_DIR": str(cache),
             "VBISECT_NIGHTLY_INDEX": NOWHERE,
             "XDG_STATE_HOME": str(scratch / "state"),  # where an unexpected error would be logged
+            "TMPDIR": str(self.temporary),
             "COLUMNS": "200",
         }
         # bytecode halves the time that every start takes

@@ -155,9 +155,12 @@ def test_killed_together_with_its_guards(vbisect: Vbisect) -> None:
     # The kernel ends the server with its guard; the engine left the group and lives on.
     assert wait(lambda: not [x for x in owned(run_dir).values() if "serve" in x], SOON)
     assert any("EngineCore" in line for line in owned(run_dir).values())
+    scratch = set(vbisect.temporary.glob("vbisect-*"))
+    assert scratch  # where the server keeps its sockets
     added = resumes(vbisect, run_dir, "80.0")
     assert added[0]["orphans"] >= 1
     assert not owned(run_dir)
+    assert not any(folder.exists() for folder in scratch if not folder.match("vbisect-uv-*"))
 
 
 @pytest.mark.parametrize(

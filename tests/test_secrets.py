@@ -32,9 +32,10 @@ def leaky(tmp_path: Path, command: Callable[..., Vbisect]) -> Iterator[Vbisect]:
 
 
 def evidence(done: Done) -> dict[str, str]:
-    """Everything vbisect itself wrote; the logs of servers and commands are theirs."""
-    files = [p for p in done.run_dir.rglob("*") if p.is_file() and p.suffix != ".log"]
-    return {p.name: p.read_text() for p in files} | {"stdout": done.stdout, "stderr": done.stderr}
+    """Everything that is left of a run, the logs of servers included."""
+    files = [p for p in done.run_dir.rglob("*") if p.is_file()]
+    texts = {str(p.relative_to(done.run_dir)): p.read_text() for p in files}
+    return texts | {"stdout": done.stdout, "stderr": done.stderr}
 
 
 def test_a_server_cannot_leak_a_secret(leaky: Vbisect) -> None:
@@ -53,10 +54,9 @@ def test_a_server_cannot_leak_a_secret(leaky: Vbisect) -> None:
     assert "<HF_TOKEN>" in done.trials["93.1"]["detail"]
     assert "<OTHER_API_KEY>" in done.trials["93.2"]["detail"]
     written = evidence(done)
-    assert {"journal.jsonl", "report.md", "table.csv", "responses.jsonl", "run.toml"} <= set(
-        written
-    )
-    assert "<HF_TOKEN>" in written["responses.jsonl"]
+    assert {"journal.jsonl", "report.md", "table.csv", "run.toml"} <= set(written)
+    assert "<HF_TOKEN>" in written["trials/93.0/responses.jsonl"]
+    assert "<HF_TOKEN>" in written["trials/93.0/server.log"]
     for name, text in written.items():
         assert TOKEN not in text, name
         assert KEY not in text, name

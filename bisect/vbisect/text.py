@@ -35,7 +35,7 @@ def redact(text: str) -> str:
     """
     home = str(Path.home())
     if len(home) > 1:
-        text = text.replace(f"{home}/", "~/")
+        text = re.sub(rf"(?<!\w){re.escape(home)}/", "~/", text)
     return without_secrets(text)
 
 
@@ -57,3 +57,17 @@ def plain(text: str, limit: int = 2000) -> str:
 def one_line(text: str, limit: int = 300) -> str:
     """``text`` as a single line of at most ``limit`` characters."""
     return plain(" ".join(text.split()), limit)
+
+
+def scrub_file(path: Path) -> None:
+    """Take secrets out of a finished log, in place; a log without any is left untouched."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return
+    text = content.decode("utf-8", errors="surrogateescape")
+    cleaned = without_secrets(text)
+    if cleaned != text:
+        unfinished = path.with_name(path.name + ".part")
+        unfinished.write_bytes(cleaned.encode("utf-8", errors="surrogateescape"))
+        unfinished.rename(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -80,12 +81,19 @@ def check_version(reported: str, wanted: str, wheel_version: str) -> None:
     except InvalidVersion:
         found = None
     for accepted in (Version(wanted), Version(wheel_version)):
-        if found is not None and found.public == accepted.public:
+        same = found is not None and found.public == accepted.public
+        if same and (not accepted.is_devrelease or _commit(found) == _commit(accepted)):
             return
     raise Untestable(
         SkipReason.WRONG_VERSION,
         f"the server reports version {one_line(reported, 80)}, not {wanted}",
     )
+
+
+def _commit(version: Version | None) -> str | None:
+    """The commit that the local part of a development build names, as in ``+g0123abc.cpu``."""
+    parts = (version.local or "").split(".") if version else []
+    return next((part for part in parts if re.fullmatch("g[0-9a-f]{6,40}", part)), None)
 
 
 def _health(client: httpx.Client) -> int | None:

@@ -18,6 +18,7 @@ from vbisect.launch.readiness import Ready, check_version, wait_until_ready
 from vbisect.paths import cache_root
 from vbisect.processes import OWNER_VARIABLE, Guarded, scratch_directory
 from vbisect.reasons import SkipReason, Untestable
+from vbisect.text import scrub_file
 
 _GRACE_SECONDS = 15
 _PORT_ATTEMPTS = 3
@@ -102,7 +103,9 @@ class _PortRaceError(Exception):
 
 @contextmanager
 def _attempt(spec: LaunchSpec) -> Iterator[Server]:
-    with scratch_directory(spec.owner) as scratch:
+    with ExitStack() as stack:
+        scratch = stack.enter_context(scratch_directory(spec.owner))
+        stack.callback(scrub_file, spec.log)  # once nothing writes there any more
         started = time.monotonic()
         earlier = spec.log.stat().st_size if spec.log.exists() else 0
         port = free_port()

@@ -14,6 +14,7 @@ from vbisect.errors import ProbeAbort
 from vbisect.probes.interface import FailureKind, Observation, ProbeTarget
 from vbisect.processes import OWNER_VARIABLE, Guarded
 from vbisect.reasons import SkipReason, Untestable
+from vbisect.text import scrub_file
 
 _SKIP_STATUS = 125
 _FIRST_ABORT_STATUS = 128
@@ -51,6 +52,8 @@ class CommandProbe:
                 code = process.wait(self._settings.timeout)
         except OSError as error:
             raise ProbeAbort(f"The command cannot be run: {error}.") from None
+        finally:
+            scrub_file(log)
         seconds = time.monotonic() - started
         if code is None:
             raise Untestable(

@@ -55,8 +55,12 @@ def known_releases(*, pre: bool = False) -> KnownReleases:
         try:
             cpu_versions = listings[Device.CPU].result()
         except IndexUnavailable as error:
-            cpu_versions = ()
-            warnings = (f"The package index has no CPU wheels of vLLM ({error}).",)
+            # pip says the same of a passing fault: uv decides for each release when it is fetched
+            cpu_versions = _catalogued_cpu_versions()
+            warnings = (
+                f"The CPU wheels could not be listed ({error}); "
+                "taking those of the catalogue shipped with vbisect for granted.",
+            )
     kept = [version for version in versions if version >= _FIRST_CATALOGUED]
     return KnownReleases(_with_wheels(kept, cpu_versions), "package index", warnings)
 
@@ -87,6 +91,10 @@ def rebuilt_release(uploaded: Version) -> Version:
     if uploaded.dev is not None:  # leads up to a release, and carries none
         release += f".dev{uploaded.dev}"
     return Version(release)
+
+
+def _catalogued_cpu_versions() -> tuple[Version, ...]:
+    return tuple(Version(w.version) for entry in catalogue().values() for w in entry.cpu_wheels)
 
 
 def _from_catalogue() -> tuple[Release, ...]:

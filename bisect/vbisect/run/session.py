@@ -26,6 +26,7 @@ from vbisect.run.state import RunState, load_state
 from vbisect.run.teardown import Teardown
 from vbisect.run.trial import run_trial
 from vbisect.search import Outcome, likely_next, next_pick
+from vbisect.text import scrub_file
 
 
 class Display(Protocol):
@@ -60,6 +61,8 @@ def resume_run(run_dir: Path, display: Display) -> RunState:
         if torn:
             repair_torn_line(run_dir, torn)
         orphans = end_orphans(run_dir)
+        for log in run_dir.glob("trials/*/*.log"):
+            scrub_file(log)  # a killed run leaves its last log as the server wrote it
         if state.finding is not None and state.finding.status not in _RESUMABLE:
             return state
         with Journal(run_dir) as journal:
