@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from hypothesis import settings
 from driving import Vbisect
 from standin.family import family
 from standin.index import PackageIndex
+
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # what tests start must not inherit a nohup
 
 settings.register_profile("vbisect", deadline=None)  # a busy machine is no failure
 settings.load_profile("vbisect")

@@ -45,12 +45,16 @@ def old_run(run_dir: Path, *, start: str | None, end: str | None) -> tuple[RunSt
 
 @contextmanager
 def _signals_as_interrupt() -> Iterator[None]:
-    """SIGTERM and SIGHUP end a run the way Ctrl-C does."""
+    """SIGTERM and SIGHUP end a run the way Ctrl-C does, unless they are ignored (``nohup``)."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    numbers = (signal.SIGTERM, signal.SIGHUP)
+    numbers = [
+        number
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    ]
     before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield

@@ -19,6 +19,7 @@ from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_KILL_SECONDS = 10  # how long killed processes are waited for
 
 
 def _prctl(option: int, value: int) -> None:
@@ -49,11 +50,16 @@ def _signal_group(group: int, number: int) -> None:
         os.killpg(group, number)
 
 
-def _group_alive(group: int) -> bool:
-    """Whether any process of the group is left that is not a zombie of ours."""
+def _reap() -> None:
+    """Let go of children that have ended; only once the command's own end is known."""
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
+
+
+def _group_alive(group: int) -> bool:
+    """Whether any process of the group is left that is not a zombie of ours."""
+    _reap()
     try:
         os.killpg(group, 0)
     except ProcessLookupError:
@@ -73,10 +79,15 @@ def _end(child: "subprocess.Popen[bytes]", grace: float) -> int:
             break
         time.sleep(0.02)
     _signal_group(child.pid, signal.SIGKILL)
-    for process in _adopted():
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
-    return child.wait() if code is None else code
+    code = child.wait() if code is None else code
+    deadline = time.monotonic() + _KILL_SECONDS
+    while (left := _adopted()) and time.monotonic() < deadline:
+        for process in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        _reap()
+        time.sleep(0.005)
+    return code
 
 
 def main() -> None:
