@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from vbisect.launch import Ended
 from vbisect.launch.diagnosis import diagnose_exit, known_cause, last_words, read_log
 from vbisect.reasons import ADVICE, SkipReason
 
@@ -116,7 +117,7 @@ def test_a_cause_is_found_above_its_consequence(
 ) -> None:
     """The worker's own line is the reason and the detail, whatever follows from it."""
     prefix = "(EngineCore pid=9) ERROR 11-22 17:08:50 [core.py:1380] "
-    found = diagnose_exit(log(f"{BEFORE}{prefix}{line}\n{AFTER}"), 1)
+    found = diagnose_exit(log(f"{BEFORE}{prefix}{line}\n{AFTER}"), Ended(1))
     assert (found.reason, found.detail) == (reason, line)
     assert found.reason in ADVICE
 
@@ -146,7 +147,7 @@ def test_a_healthy_log_names_no_cause(log: LogMaker) -> None:
     assert "Application startup complete" in HEALTHY.read_text(encoding="utf-8")
     assert known_cause(HEALTHY) is None
     crashed = log(HEALTHY.read_bytes() + b"Fatal Python error: Aborted\n")
-    assert diagnose_exit(crashed, -6).detail == "signal 6: Fatal Python error: Aborted"
+    assert diagnose_exit(crashed, Ended(-6)).detail == "signal 6: Fatal Python error: Aborted"
 
 
 def test_only_what_comes_after_a_byte_counts(log: LogMaker) -> None:
@@ -155,7 +156,7 @@ def test_only_what_comes_after_a_byte_counts(log: LogMaker) -> None:
     path = log(first + b"KeyError: 'slot'\n")
     assert known_cause(path) is not None
     assert known_cause(path, since=len(first)) is None
-    found = diagnose_exit(path, 3, since=len(first))
+    found = diagnose_exit(path, Ended(3), since=len(first))
     assert (found.reason, found.detail) == (
         R.EXITED_BEFORE_READY,
         "exit status 3: KeyError: 'slot'",
@@ -165,7 +166,10 @@ def test_only_what_comes_after_a_byte_counts(log: LogMaker) -> None:
 def test_an_unknown_end_is_told_in_the_logs_own_words(log: LogMaker) -> None:
     """The last error that is not a mere consequence is quoted, else the last line."""
     error = "(EngineCore pid=9) ERROR 11-22 17:08:50 [core.py:13] KeyError: 'slot'\n"
-    assert diagnose_exit(log(BEFORE + error + AFTER), 1).detail == "exit status 1: KeyError: 'slot'"
+    assert (
+        diagnose_exit(log(BEFORE + error + AFTER), Ended(1)).detail
+        == "exit status 1: KeyError: 'slot'"
+    )
     assert last_words(log("one\ntwo\n\n\x1b[0m\n")) == "two"
     assert last_words(log(AFTER)).startswith("(APIServer") is False
 
@@ -178,8 +182,8 @@ def test_a_type_error_is_no_unknown_argument(log: LogMaker) -> None:
 
 def test_a_kill_without_a_word_is_memory(log: LogMaker) -> None:
     """SIGKILL is the kernel's; any other signal is only named."""
-    assert diagnose_exit(log(BEFORE), -9).reason is R.OUT_OF_MEMORY
-    other = diagnose_exit(log(BEFORE), -11)
+    assert diagnose_exit(log(BEFORE), Ended(-9)).reason is R.OUT_OF_MEMORY
+    other = diagnose_exit(log(BEFORE), Ended(-11))
     assert other.reason is R.EXITED_BEFORE_READY
     assert other.detail.startswith("signal 11: ")
 
@@ -203,7 +207,7 @@ def test_hostile_logs_are_read_fast_and_on_one_line(log: LogMaker, content: byte
     """Megabytes of anything cost less than two seconds and become one clean, short line."""
     path = log(content)
     began = time.process_time()
-    found = diagnose_exit(path, 1)
+    found = diagnose_exit(path, Ended(1))
     assert time.process_time() - began < 2
     assert found.reason is R.EXITED_BEFORE_READY
     assert found.detail.isprintable()
@@ -222,6 +226,6 @@ def test_a_cause_at_either_end_of_a_huge_log_is_found(log: LogMaker) -> None:
 
 def test_a_missing_log_is_no_surprise(tmp_path: Path) -> None:
     """A server that ended before it wrote anything is still explained."""
-    found = diagnose_exit(tmp_path / "nowhere.log", 127)
+    found = diagnose_exit(tmp_path / "nowhere.log", Ended(127))
     assert found.detail == "exit status 127: the log is empty"
     assert known_cause(tmp_path) is None, "a directory"

@@ -11,6 +11,8 @@ class SkipReason(StrEnum):
     EXCLUDED = "excluded"
     NOT_PUBLISHED = "not published"
     NOT_INSTALLABLE = "not installable"
+    NOT_PULLABLE = "image not pullable"
+    BUILD_FAILED = "image build failed"
     UNKNOWN_ARGUMENT = "argument not known"
     OUT_OF_MEMORY = "not enough memory"
     DRIVER_TOO_OLD = "driver too old"
@@ -40,6 +42,9 @@ ADVICE: dict[SkipReason, str] = {
     "package index; try another --device or --runtime.",
     SkipReason.NOT_INSTALLABLE: "Read the resolver's reason; a package index that carries the "
     "pinned torch build (pip's extra-index-url or find-links) usually helps.",
+    SkipReason.NOT_PULLABLE: "The registry has the image, but it could not be fetched whole; "
+    "see the engine's words, and try again.",
+    SkipReason.BUILD_FAILED: "Read the end of build.log in the trial's folder.",
     SkipReason.UNKNOWN_ARGUMENT: "Limit the argument to the versions that know it, "
     "as in --serve-arg '--enable-scale-out; >=0.30'.",
     SkipReason.OUT_OF_MEMORY: "Free memory on the host, or pass --serve-arg "

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from vbisect.launch.server import Ended
 from vbisect.reasons import SkipReason, Untestable
 from vbisect.text import one_line
 
@@ -79,17 +80,20 @@ def known_cause(log: Path, since: int = 0) -> Untestable | None:
     return None
 
 
-def diagnose_exit(log: Path, returncode: int, since: int = 0) -> Untestable:
-    """Why the server ended before it was ready; ``returncode`` negative: ended by that signal."""
+def diagnose_exit(log: Path, ended: Ended, since: int = 0) -> Untestable:
+    """Why the server ended before it was ready."""
+    if ended.out_of_memory:
+        return Untestable(
+            SkipReason.OUT_OF_MEMORY, f"the kernel ran out of memory for it ({ended})"
+        )
     cause = known_cause(log, since)
     if cause is not None:
         return cause
-    if returncode == -9:
+    if ended.code == -9:
         return Untestable(
             SkipReason.OUT_OF_MEMORY,
             "killed by signal 9 without a word, which is mostly the kernel running out of memory",
         )
-    ended = f"signal {-returncode}" if returncode < 0 else f"exit status {returncode}"
     return Untestable(SkipReason.EXITED_BEFORE_READY, f"{ended}: {last_words(log, since)}")
 
 

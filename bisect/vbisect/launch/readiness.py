@@ -12,6 +12,7 @@ import httpx
 from packaging.version import InvalidVersion, Version
 
 from vbisect.launch.diagnosis import diagnose_exit, last_words
+from vbisect.launch.server import Ended
 from vbisect.reasons import SkipReason, Untestable
 from vbisect.text import one_line
 
@@ -31,7 +32,7 @@ class Ready:
 def wait_until_ready(
     base_url: str,
     log: Path,
-    returncode: Callable[[], int | None],
+    ended: Callable[[], Ended | None],
     boot_timeout: float,
     since: int = 0,
 ) -> Ready:
@@ -45,9 +46,9 @@ def wait_until_ready(
     size = since
     with httpx.Client(base_url=base_url, trust_env=False, timeout=5) as client:
         while True:
-            code = returncode()
-            if code is not None:
-                raise diagnose_exit(log, code, since)
+            end = ended()
+            if end is not None:
+                raise diagnose_exit(log, end, since)
             health = _health(client)
             if health == 200:
                 return Ready(model=_served_model(client), version=_version(client))

@@ -1,49 +1,23 @@
-"""Start one vLLM server from an environment, and be sure it ends."""
+"""A launched server, and everything that decides how one is started."""
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
-
-from vbisect.launch.diagnosis import diagnose_exit
-from vbisect.launch.port import free_port, listens_on
-from vbisect.launch.readiness import Ready, check_version, wait_until_ready
-from vbisect.paths import cache_root
-from vbisect.processes import OWNER_VARIABLE, Guarded, scratch_directory
-from vbisect.reasons import SkipReason, Untestable
-from vbisect.text import scrub_file
-
-_GRACE_SECONDS = 15
-_PORT_ATTEMPTS = 3
-_NOT_INHERITED = (
-    "PYTHONPATH",
-    "PYTHONHOME",
-    "PYTHONDONTWRITEBYTECODE",  # without bytecode every boot takes twice as long
-    "VIRTUAL_ENV",
-    "VLLM_PORT",
-    "VLLM_API_KEY",
-)
 
 
 class LaunchSpec(BaseModel):
-    """Everything that decides how a server is started; ``boot_timeout`` in seconds.
+    """How a server is started, whatever runs it; ``boot_timeout`` in seconds.
 
-    ``vllm`` is the command of the environment, ``model`` may begin with ``~``, ``owner`` is the run
-    directory the process belongs to.
+    ``model`` may begin with ``~``, ``owner`` is the run directory the server belongs to.
     """
 
     model_config = ConfigDict(frozen=True)
 
     version: str
-    wheel_version: str
-    vllm: Path
     model: str
     arguments: tuple[str, ...]
     environment: dict[str, str]
@@ -51,17 +25,28 @@ class LaunchSpec(BaseModel):
     log: Path
     owner: Path
 
-    def command(self, port: int) -> list[str]:
-        """The command line for ``port``."""
-        address = ["--host", "127.0.0.1", "--port", str(port)]
-        model = str(Path(self.model).expanduser())
-        return [str(self.vllm), "serve", model, *address, *self.arguments]
+
+@dataclass(frozen=True)
+class Ended:
+    """How a server ended: its exit status, negative for a signal.
+
+    ``out_of_memory`` when it is known that the kernel ended it, or one of its processes, for that.
+    """
+
+    code: int
+    out_of_memory: bool = False
+
+    def __str__(self) -> str:
+        return f"signal {-self.code}" if self.code < 0 else f"exit status {self.code}"
 
 
 @dataclass(frozen=True)
 class Server:
     """A launched, ready server. ``boot_seconds`` is the time from start to ready,
-    ``log_bytes`` the length of its log at that moment."""
+    ``log_bytes`` the length of its log at that moment.
+
+    ``wait`` gives how the server ended if it ends within so many seconds, else ``None``.
+    """
 
     base_url: str
     model: str
@@ -69,95 +54,4 @@ class Server:
     command: tuple[str, ...]
     boot_seconds: float
     log_bytes: int
-    process: Guarded
-
-    def exit_within(self, seconds: float) -> int | None:
-        """The server's return code if it ends within ``seconds``, else ``None``."""
-        return self.process.wait(seconds)
-
-
-@contextmanager
-def launch(spec: LaunchSpec) -> Iterator[Server]:
-    """A ready server for the duration of the block; everything it started ends with the block.
-
-    Raises ``Untestable`` with the diagnosis when it does not get ready, or is another version.
-    """
-    with ExitStack() as stack:
-        attempts = Retrying(
-            retry=retry_if_exception_type(_PortRaceError),
-            stop=stop_after_attempt(_PORT_ATTEMPTS),
-            reraise=True,
-        )
-        try:
-            server = attempts(lambda: stack.enter_context(_attempt(spec)))
-        except _PortRaceError:
-            raise Untestable(
-                SkipReason.PORT_TAKEN, f"the server's port was taken {_PORT_ATTEMPTS} times"
-            ) from None
-        yield server
-
-
-class _PortRaceError(Exception):
-    """Somebody else took the port between choosing and binding it."""
-
-
-@contextmanager
-def _attempt(spec: LaunchSpec) -> Iterator[Server]:
-    with ExitStack() as stack:
-        scratch = stack.enter_context(scratch_directory(spec.owner))
-        stack.callback(scrub_file, spec.log)  # once nothing writes there any more
-        started = time.monotonic()
-        earlier = spec.log.stat().st_size if spec.log.exists() else 0
-        port = free_port()
-        command = spec.command(port)
-        base_url = f"http://127.0.0.1:{port}"
-        with Guarded(
-            command,
-            log=spec.log,
-            environment=_environment(spec, scratch),
-            directory=spec.log.parent,
-            grace=_GRACE_SECONDS,
-        ) as process:
-            ready = _wait(spec, base_url, port, process, earlier)
-            check_version(ready.version, spec.version, spec.wheel_version)
-            yield Server(
-                base_url=base_url,
-                model=ready.model,
-                reported_version=ready.version,
-                command=tuple(command),
-                boot_seconds=time.monotonic() - started,
-                log_bytes=spec.log.stat().st_size,
-                process=process,
-            )
-
-
-def _wait(spec: LaunchSpec, base_url: str, port: int, process: Guarded, earlier: int) -> Ready:
-    """``earlier`` is the length of the log that earlier attempts left, in bytes."""
-    try:
-        ready = wait_until_ready(base_url, spec.log, process.poll, spec.boot_timeout, earlier)
-    except Untestable as failed:
-        if failed.reason is SkipReason.PORT_TAKEN:
-            raise _PortRaceError from None
-        raise
-    except OSError as error:
-        raise Untestable(SkipReason.EXITED_BEFORE_READY, str(error)) from None
-    if not listens_on(port, process.guard_pid):
-        code = process.wait(1)
-        if code is not None:
-            raise diagnose_exit(spec.log, code, earlier)
-        raise _PortRaceError
-    return ready
-
-
-def _environment(spec: LaunchSpec, scratch: Path) -> dict[str, str]:
-    environment = {k: v for k, v in os.environ.items() if k not in _NOT_INHERITED}
-    environment["PATH"] = f"{spec.vllm.parent}{os.pathsep}{environment.get('PATH', os.defpath)}"
-    build = spec.vllm.parent.parent.name
-    # vLLM leaves sockets in its temporary directory; its compiled kernels are worth keeping
-    environment["TMPDIR"] = str(scratch)
-    environment.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_root() / "inductor" / build))
-    environment["VLLM_NO_USAGE_STATS"] = "1"
-    environment["PYTHONUNBUFFERED"] = "1"
-    environment.update(spec.environment)
-    environment[OWNER_VARIABLE] = str(spec.owner.absolute())
-    return environment
+    wait: Callable[[float], Ended | None]

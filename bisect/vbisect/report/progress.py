@@ -54,13 +54,20 @@ def remaining(state: RunState) -> str:
 class PlainLines:
     """One line for each thing that happened."""
 
+    def __init__(self) -> None:
+        self._advised: set[str] = set()
+        self._said = ""
+
+    def say(self, line: str) -> None:
+        """Print what goes on in the background, unless it was the last thing said."""
+        if line != self._said:
+            self._said = line
+            print(f"vbisect: {one_line(line, 1000)}", file=sys.stderr, flush=True)
+
     def show(self, event: Event, state: RunState) -> None:
         """Print what ``event`` means to a person, if anything."""
         for line in self._lines(EventKind(event["event"]), event, state):
             print(f"vbisect: {one_line(line, 1000)}", file=sys.stderr, flush=True)
-
-    def __init__(self) -> None:
-        self._advised: set[str] = set()
 
     def _lines(self, kind: EventKind, event: Event, state: RunState) -> Iterator[str]:
         if kind in (EventKind.RUN_STARTED, EventKind.RUN_RESUMED):
@@ -96,6 +103,7 @@ class LiveTable:
     """The table of trials, redrawn as it grows."""
 
     def __init__(self) -> None:
+        self._said = ""
         self._state: RunState | None = None
         self._since = time.monotonic()
 
@@ -104,6 +112,10 @@ class LiveTable:
         if event["event"] != EventKind.OBSERVATION:
             self._since = time.monotonic()
         self._state = state
+
+    def say(self, line: str) -> None:
+        """Keep the last thing said below the table."""
+        self._said = line
 
     def render(self) -> RenderableType:
         """The table, the notes above it and the state of the current trial below it."""
@@ -131,5 +143,7 @@ class LiveTable:
             seen = f", {partial.tally.total} observations" if partial else ""
             spent = time.monotonic() - self._since
             lines.append(Text(f"{state.active}: {state.phase} for {spent:.0f} s{seen}"))
+        if self._said and not state.finding:
+            lines.append(Text(one_line(self._said), style="dim"))
         footer = Text("" if state.finding else remaining(state), style="dim")
         return Group(table, *lines, footer)

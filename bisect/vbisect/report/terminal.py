@@ -6,11 +6,8 @@ import shlex
 from pathlib import Path
 
 from vbisect.report.rows import tested_rows
-from vbisect.run.records import Status
 from vbisect.run.state import RunState
 from vbisect.text import one_line
-
-_RESUMABLE = (Status.INTERRUPTED, Status.FAILED)
 
 
 def print_answer(state: RunState, run_dir: Path) -> None:
@@ -40,7 +37,7 @@ def answer_lines(state: RunState, run_dir: Path) -> list[str]:
         lines.append(f"  {row.version:<{width}}  {row.outcome:<4}  {counts:>7}  {seen}")
     lines += [""] if shown else []
     lines.append(f"evidence: {run_dir}")
-    if finding.status in _RESUMABLE:
+    if finding.status.resumable:
         lines.append(f"go on:    {shlex.join(['vbisect', 'run', '--resume', str(run_dir)])}")
     lines.append(f"repeat:   {state.settings.replay_command()}")
     return lines

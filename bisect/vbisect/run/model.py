@@ -10,10 +10,9 @@ from pathlib import Path
 
 from vbisect.errors import HostError, UsageError
 from vbisect.launch import Limited
-from vbisect.paths import cache_root
+from vbisect.paths import cache_root, with_tilde
 from vbisect.releases import Device
 from vbisect.run.hub import hub_config
-from vbisect.text import redact
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
@@ -58,8 +57,8 @@ def resolve_model(name: str, device: Device, skeleton: bool) -> ResolvedModel:
     if skeleton:
         limited += _skeleton(config or hub_config(name))
     return ResolvedModel(
-        name=redact(str(path.resolve())) if local else name,
-        path=redact(str(path.resolve())) if local else name,
+        name=with_tilde(path.resolve()) if local else name,
+        path=with_tilde(path.resolve()) if local else name,
         arguments=(_always(arguments), *limited),
         environment=environment,
     )
@@ -85,7 +84,7 @@ def _tiny(name: str, arguments: list[str], environment: dict[str, str]) -> Resol
         image = tiny_image_data_url()
     return ResolvedModel(
         name=name,
-        path=redact(str(path)),
+        path=with_tilde(path),
         arguments=(_always(arguments),),
         environment={**environment, "HF_HUB_OFFLINE": "1"},
         image=image,

@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from vbisect.probes import CommandSettings, FailureKind, NChoicesSettings
 from vbisect.reasons import SkipReason
-from vbisect.releases import Device, Wheel
 from vbisect.search import Change, Counts, Outcome
 
 
@@ -66,8 +65,6 @@ class TrialSpec(Frozen):
     """Everything a trial depends on. ``earlier`` are observations of an interrupted try at it."""
 
     version: str
-    device: Device
-    wheel: Wheel | None
     model: str
     arguments: tuple[str, ...]
     environment: dict[str, str]
@@ -115,6 +112,11 @@ class Status(StrEnum):
     def exit_code(self) -> int:
         """The documented exit code of ``vbisect run``."""
         return _EXIT_CODES[self]
+
+    @property
+    def resumable(self) -> bool:
+        """Whether ``--resume`` goes on with a run that ended so."""
+        return self in (Status.INTERRUPTED, Status.FAILED)
 
 
 _EXIT_CODES = {

@@ -7,25 +7,23 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from vbisect import __version__
-from vbisect.builds import Environment, EnvironmentRequest, Prefetcher, ensure_environment
 from vbisect.errors import HostError, ProbeAbort, UsageError
 from vbisect.launch import effective_arguments, effective_environment
 from vbisect.locks import Locked, file_lock
-from vbisect.processes import end_orphans
-from vbisect.releases import Device, Release, catalogue
+from vbisect.releases import Release
 from vbisect.run.answer import finding_of
 from vbisect.run.journal import Event, EventKind, Journal, repair_torn_line
-from vbisect.run.records import Finding, Partial, Status, TrialSpec
+from vbisect.run.records import Finding, Partial, Status, TrialRecord, TrialSpec
+from vbisect.run.runtimes import Fetched, Runtime, RuntimeLost, open_runtime
 from vbisect.run.settings import RunSettings
 from vbisect.run.state import RunState, load_state
 from vbisect.run.teardown import Teardown
 from vbisect.run.trial import run_trial
-from vbisect.search import Outcome, likely_next, next_pick
+from vbisect.search import Outcome, likely_next, next_pick, remaining_range
 from vbisect.text import scrub_file
 
 
@@ -34,6 +32,10 @@ class Display(Protocol):
 
     def show(self, event: Event, state: RunState) -> None:
         """``state`` already contains ``event``."""
+        ...
+
+    def say(self, line: str) -> None:
+        """What goes on in the background: pulls, waits for a registry."""
         ...
 
 
@@ -60,20 +62,18 @@ def resume_run(run_dir: Path, display: Display) -> RunState:
         state, torn = load_state(run_dir)
         if torn:
             repair_torn_line(run_dir, torn)
-        orphans = end_orphans(run_dir)
-        for log in run_dir.glob("trials/*/*.log"):
-            scrub_file(log)  # a killed run leaves its last log as the server wrote it
-        if state.finding is not None and state.finding.status not in _RESUMABLE:
+        if state.finding is not None and not state.finding.status.resumable:
             return state
         with Journal(run_dir) as journal:
             session = _Session(run_dir, state, journal, display)
-            session.emit(EventKind.RUN_RESUMED, vbisect=__version__, orphans=len(orphans))
+            session.emit(EventKind.RUN_RESUMED, vbisect=__version__)
             if torn:
                 session.emit(EventKind.NOTE, text=_torn_note(torn))
             return session.work()
 
 
-_RESUMABLE = (Status.INTERRUPTED, Status.FAILED)
+_LOST_TIMES = 3
+"""How often one trial is repeated because the runtime was lost."""
 
 
 class _Session:
@@ -91,12 +91,10 @@ class _Session:
 
     def work(self) -> RunState:
         """Test until the search is over, the user stops it, or the host gives out."""
-        prefetcher = Prefetcher(lambda request, over: ensure_environment(request, cancel=over))
-        overlapped = self._state.settings.device is Device.CPU
-        teardown = Teardown(overlapped=overlapped)
         try:
-            while (pick := self._next()) is not None:
-                self._test(pick, prefetcher, teardown)
+            with self._runtime() as runtime, Teardown(overlapped=runtime.stops_beside) as teardown:
+                while (pick := self._next()) is not None:
+                    self._test(pick, runtime, teardown)
         except KeyboardInterrupt:
             finding = Finding(status=Status.INTERRUPTED, message="interrupted; it can be resumed")
             self.emit(EventKind.RUN_STOPPED, finding=finding.model_dump(mode="json"))
@@ -106,10 +104,20 @@ class _Session:
         else:
             finding = finding_of(self._state)
             self.emit(EventKind.RUN_FINISHED, finding=finding.model_dump(mode="json"))
-        finally:
-            prefetcher.close()
-            teardown.close()
         return self._state
+
+    @contextmanager
+    def _runtime(self) -> Iterator[Runtime]:
+        """The run's runtime, rid of what a killed vbisect left there."""
+        runtime = open_runtime(self._state.settings, self._run_dir.absolute(), self._display.say)
+        try:
+            if orphans := runtime.end_orphans():
+                self.emit(EventKind.NOTE, text=f"{orphans} leftovers of a killed run were ended.")
+            for log in self._run_dir.glob("trials/*/*.log"):
+                scrub_file(log)  # a killed run leaves its last log as the server wrote it
+            yield runtime
+        finally:
+            runtime.close([self._release(version) for version in self._state.records])
 
     def _next(self) -> int | None:
         settings = self._state.settings
@@ -120,23 +128,35 @@ class _Session:
             sweep=settings.sweep,
         )
 
-    def _test(self, pick: int, prefetcher: Prefetcher, teardown: Teardown) -> None:
+    def _test(self, pick: int, runtime: Runtime, teardown: Teardown) -> None:
         release = self._state.settings.candidates[pick]
-        self.emit(EventKind.TRIAL_STARTED, version=release.version)
-
-        def fetch() -> Environment:
-            request = self._request(release)
-            assert request is not None
-            environment = prefetcher.get(request)
-            prefetcher.expect(self._likely_after(pick))
-            return environment
-
-        record = run_trial(self._spec(release), fetch, self.emit, teardown)
+        record = self._trial(release, pick, runtime, teardown)
         self.emit(EventKind.TRIAL_FINISHED, record=record.model_dump(mode="json", by_alias=True))
         if record.outcome is not Outcome.SKIP:
             self._say_when_an_end_moved(pick)
 
-    def _likely_after(self, pick: int) -> list[EnvironmentRequest]:
+    def _trial(
+        self, release: Release, pick: int, runtime: Runtime, teardown: Teardown
+    ) -> TrialRecord:
+        """The record of a trial, begun again when the runtime was lost during it."""
+
+        def fetch() -> Fetched:
+            following = self._likely_after(pick, runtime.lookahead)
+            runtime.expect([release, *following], self._worth_keeping())
+            return runtime.fetch(release)
+
+        for attempt in range(_LOST_TIMES):
+            self.emit(EventKind.TRIAL_STARTED, version=release.version)
+            try:
+                return run_trial(self._spec(release), fetch, self.emit, teardown)
+            except RuntimeLost as lost:
+                if attempt == _LOST_TIMES - 1:
+                    raise
+                self.emit(EventKind.NOTE, text=f"{lost} Waiting for it to come back.")
+                runtime.recover()
+        raise AssertionError("the last attempt returns or raises")
+
+    def _likely_after(self, pick: int, depth: int) -> list[Release]:
         settings = self._state.settings
         following = likely_next(
             len(settings.candidates),
@@ -144,31 +164,25 @@ class _Session:
             pick,
             find=settings.find,
             sweep=settings.sweep,
+            depth=depth,
         )
-        requests = (self._request(settings.candidates[index]) for index in following)
-        return [request for request in requests if request is not None]
+        return [settings.candidates[index] for index in following]
 
-    def _request(self, release: Release) -> EnvironmentRequest | None:
+    def _worth_keeping(self) -> list[Release]:
+        """The tested neighbours of the change, as far as they are known."""
         settings = self._state.settings
-        wheel = release.wheels.get(settings.device)
-        if wheel is None:
-            return None
-        entry = catalogue().get(release.version)
-        return EnvironmentRequest(
-            device=settings.device,
-            wheel=wheel,
-            requires_python=entry.requires_python if entry else None,
-            released=datetime.fromisoformat(entry.uploaded) if entry else None,
-            latest_deps=settings.latest_deps,
-        )
+        stretch = remaining_range(len(settings.candidates), self._state.outcomes)
+        return [settings.candidates[index] for index in stretch or ()]
+
+    def _release(self, version: str) -> Release:
+        settings = self._state.settings
+        return settings.candidates[settings.versions.index(version)]
 
     def _spec(self, release: Release) -> TrialSpec:
         settings, state = self._state.settings, self._state
         weakest = state.weakest
         return TrialSpec(
             version=release.version,
-            device=settings.device,
-            wheel=release.wheels.get(settings.device),
             model=settings.model_path,
             arguments=(
                 *effective_arguments(settings.model_args, release.version),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from types import TracebackType
 
 
 class Teardown:
@@ -23,7 +24,15 @@ class Teardown:
         else:
             self._stopping.append(self._pool.submit(opened.close))
 
-    def close(self) -> None:
+    def __enter__(self) -> Teardown:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         """Wait until everything is closed; raises what closing raised."""
         if self._pool is not None:
             self._pool.shutdown(wait=True)

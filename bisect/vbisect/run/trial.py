@@ -10,9 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from vbisect.builds import Environment
-from vbisect.builds.environment import in_use
-from vbisect.launch import LaunchSpec, Server, launch
+from vbisect.launch import LaunchSpec, Server
 from vbisect.launch.diagnosis import known_cause
 from vbisect.probes import (
     CommandProbe,
@@ -26,9 +24,9 @@ from vbisect.probes import (
     ProbeTarget,
 )
 from vbisect.reasons import SkipReason, Untestable
-from vbisect.run.host import host_facts
 from vbisect.run.journal import EventKind
 from vbisect.run.records import Build, Partial, Seconds, Tally, TrialRecord, TrialSpec
+from vbisect.run.runtimes.interface import Fetched
 from vbisect.search import Counts, Outcome, judge
 from vbisect.search.confidence import STEADY_FAILURES
 from vbisect.text import redact
@@ -46,11 +44,11 @@ _DEATH_SECONDS = 10.0
 
 
 def run_trial(
-    spec: TrialSpec, fetch: Callable[[], Environment], emit: Emit, tear_down: TearDown
+    spec: TrialSpec, fetch: Callable[[], Fetched], emit: Emit, tear_down: TearDown
 ) -> TrialRecord:
     """Carry out ``spec``. Whatever keeps the release from being judged becomes a typed skip.
 
-    ``fetch`` gives the environment, waiting for it. Raises ``HostError``, ``ProbeAbort`` and
+    ``fetch`` gives the build, waiting for it. Raises ``HostError``, ``ProbeAbort`` and
     ``KeyboardInterrupt``, which concern the run, not the release.
     """
     trial = _Trial(spec, emit, tear_down)
@@ -79,45 +77,37 @@ class _Trial:
     distinct: list[int] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
-    def carry_out(self, fetch: Callable[[], Environment]) -> None:
+    def carry_out(self, fetch: Callable[[], Fetched]) -> None:
         earlier = self.spec.earlier
         self.tally, self.signature, self.kind = earlier.tally, earlier.signature, earlier.kind
         if self.tally.total:
             self.notes.append(f"{self.tally.total} observations are from before an interruption.")
-        if self.spec.wheel is None:
-            raise Untestable(
-                SkipReason.NOT_PUBLISHED,
-                f"no {self.spec.device.distribution} wheel of {self.spec.version} in the "
-                "package index",
-            )
         self.spec.directory.mkdir(parents=True, exist_ok=True)
-        environment = self._timed("fetch", fetch)
-        ref = redact(str(environment.path))
-        self.build = Build(kind="venv", ref=ref, digest=environment.digest)
-        self.notes += environment.notes
+        fetched = self._timed("fetch", fetch)
+        self.build = fetched.build
+        self.notes += fetched.notes
         self.emit(
             EventKind.BUILD_READY,
             version=self.spec.version,
             build=self.build.model_dump(),
             seconds=self.seconds["fetch"],
         )
-        server_and_lock = ExitStack()
+        running = ExitStack()
         try:
-            self._launch_and_observe(environment, server_and_lock)
+            self._launch_and_observe(fetched, running)
         finally:
-            self.tear_down(server_and_lock)
+            self.tear_down(running)
 
-    def _launch_and_observe(self, environment: Environment, stack: ExitStack) -> None:
+    def _launch_and_observe(self, fetched: Fetched, running: ExitStack) -> None:
         began = time.monotonic()
-        stack.enter_context(in_use(environment))
         try:
-            server = stack.enter_context(launch(self._launch_spec(environment)))
+            server = running.enter_context(fetched.launch(self._launch_spec()))
         except Untestable:
             self.seconds["boot"] = time.monotonic() - began
             raise
         self.seconds["boot"] = server.boot_seconds
         self.reported_version = server.reported_version
-        self._keep_environment(environment, server)
+        self._keep_environment(fetched, server)
         self.emit(
             EventKind.SERVER_READY,
             version=self.spec.version,
@@ -201,18 +191,20 @@ class _Trial:
 
     def _after_silence(self, server: Server, silence: NoResponse) -> Observation:
         """A server that died of its own doing failed; one that lives, or was starved, is a skip."""
-        code = server.exit_within(_DEATH_SECONDS)
-        if code is None:
+        ended = server.wait(_DEATH_SECONDS)
+        if ended is None:
             raise Untestable(silence.otherwise, silence.detail)
         log = self.spec.directory / "server.log"
-        cause = known_cause(log, since=server.log_bytes)
+        cause = None if ended.out_of_memory else known_cause(log, since=server.log_bytes)
         if cause is not None:
             raise cause
-        if code == -9:
-            raise Untestable(
-                SkipReason.OUT_OF_MEMORY, "killed by signal 9 while answering, mostly for memory"
+        if ended.out_of_memory or ended.code == -9:
+            sure = (
+                "by the kernel, which ran out of memory"
+                if ended.out_of_memory
+                else ("by signal 9, mostly for memory")
             )
-        ended = f"signal {-code}" if code < 0 else f"exit status {code}"
+            raise Untestable(SkipReason.OUT_OF_MEMORY, f"killed while answering {sure}")
         return Observation(
             passed=False,
             kind=FailureKind.CRASHED,
@@ -247,11 +239,9 @@ class _Trial:
             measured["distinct_texts_mean"] = round(sum(self.distinct) / len(self.distinct), 2)
         return measured
 
-    def _launch_spec(self, environment: Environment) -> LaunchSpec:
+    def _launch_spec(self) -> LaunchSpec:
         return LaunchSpec(
             version=self.spec.version,
-            wheel_version=environment.wheel.version,
-            vllm=environment.vllm,
             model=self.spec.model,
             arguments=self.spec.arguments,
             environment=self.spec.environment,
@@ -260,12 +250,11 @@ class _Trial:
             owner=self.spec.run_dir,
         )
 
-    def _keep_environment(self, environment: Environment, server: Server) -> None:
+    def _keep_environment(self, fetched: Fetched, server: Server) -> None:
         facts = {
             "command": server.command,
             "variables": sorted(self.spec.environment),
-            "build": environment.model_dump(mode="json"),
-            "host": host_facts(),
+            **fetched.evidence,
         }
         path = self.spec.directory / "environment.json"
         path.write_text(redact(json.dumps(facts, indent=1)) + "\n", encoding="utf-8")

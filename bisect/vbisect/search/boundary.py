@@ -118,18 +118,31 @@ def likely_next(
     *,
     find: Find = Find.AUTO,
     sweep: bool = False,
+    depth: int = 1,
 ) -> tuple[int, ...]:
-    """What would be picked after ``pick``, for each outcome it can have, likeliest first.
+    """What may be picked within ``depth`` trials after ``pick``, the soonest and likeliest first.
 
     Before both ends are known a pass and a fail are equally telling, and the other end comes next
-    either way; a skip is listed last.
+    either way; what follows a skip of ``pick`` itself is listed last.
     """
     seen: dict[int, None] = {}
-    for outcome in (Outcome.PASS, Outcome.FAIL, Outcome.SKIP):
-        following = next_pick(count, {**outcomes, pick: outcome}, find=find, sweep=sweep)
-        if following is not None:
-            seen.setdefault(following)
-    return tuple(seen)
+    after_skips: dict[int, None] = {}
+    level = [({**outcomes}, pick)]
+    for ahead in range(depth):
+        following = []
+        for known, tested in level:
+            for outcome in (Outcome.PASS, Outcome.FAIL, Outcome.SKIP):
+                then = {**known, tested: outcome}
+                chosen = next_pick(count, then, find=find, sweep=sweep)
+                if chosen is None:
+                    continue
+                if outcome is not Outcome.SKIP:
+                    seen.setdefault(chosen)
+                    following.append((then, chosen))
+                elif ahead == 0:
+                    after_skips.setdefault(chosen)
+        level = following
+    return tuple(seen | after_skips)
 
 
 def expected_trials(count: int, outcomes: Mapping[int, Outcome], *, sweep: bool = False) -> int:

@@ -1,0 +1,131 @@
+"""Start one vLLM server as a process from an environment, and be sure it ends."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
+
+from vbisect.launch.diagnosis import diagnose_exit
+from vbisect.launch.port import free_port, listens_on
+from vbisect.launch.readiness import Ready, check_version, wait_until_ready
+from vbisect.launch.server import Ended, LaunchSpec, Server
+from vbisect.paths import cache_root
+from vbisect.processes import OWNER_VARIABLE, Guarded, scratch_directory
+from vbisect.reasons import SkipReason, Untestable
+from vbisect.text import scrub_file
+
+_GRACE_SECONDS = 15
+_PORT_ATTEMPTS = 3
+_NOT_INHERITED = (
+    "PYTHONPATH",
+    "PYTHONHOME",
+    "PYTHONDONTWRITEBYTECODE",  # without bytecode every boot takes twice as long
+    "VIRTUAL_ENV",
+    "VLLM_PORT",
+    "VLLM_API_KEY",
+)
+
+
+@contextmanager
+def launch_process(spec: LaunchSpec, vllm: Path, built_version: str) -> Iterator[Server]:
+    """A ready server for the duration of the block; everything it started ends with the block.
+
+    ``vllm`` is the command of an environment, ``built_version`` that of the wheel in it, which may
+    be a rebuild. Raises ``Untestable`` with the diagnosis when it does not get ready, or is another
+    version.
+    """
+    with ExitStack() as stack:
+        attempts = Retrying(
+            retry=retry_if_exception_type(_PortRaceError),
+            stop=stop_after_attempt(_PORT_ATTEMPTS),
+            reraise=True,
+        )
+        try:
+            server = attempts(lambda: stack.enter_context(_attempt(spec, vllm, built_version)))
+        except _PortRaceError:
+            raise Untestable(
+                SkipReason.PORT_TAKEN, f"the server's port was taken {_PORT_ATTEMPTS} times"
+            ) from None
+        yield server
+
+
+class _PortRaceError(Exception):
+    """Somebody else took the port between choosing and binding it."""
+
+
+@contextmanager
+def _attempt(spec: LaunchSpec, vllm: Path, built_version: str) -> Iterator[Server]:
+    with ExitStack() as stack:
+        scratch = stack.enter_context(scratch_directory(spec.owner))
+        stack.callback(scrub_file, spec.log)  # once nothing writes there any more
+        started = time.monotonic()
+        earlier = spec.log.stat().st_size if spec.log.exists() else 0
+        port = free_port()
+        command = _command(spec, vllm, port)
+        base_url = f"http://127.0.0.1:{port}"
+        with Guarded(
+            command,
+            log=spec.log,
+            environment=_environment(spec, vllm, scratch),
+            directory=spec.log.parent,
+            grace=_GRACE_SECONDS,
+        ) as process:
+            ready = _wait(spec, base_url, port, process, earlier)
+            check_version(ready.version, spec.version, built_version)
+            yield Server(
+                base_url=base_url,
+                model=ready.model,
+                reported_version=ready.version,
+                command=tuple(command),
+                boot_seconds=time.monotonic() - started,
+                log_bytes=spec.log.stat().st_size,
+                wait=lambda seconds: _ended(process.wait(seconds)),
+            )
+
+
+def _command(spec: LaunchSpec, vllm: Path, port: int) -> list[str]:
+    address = ["--host", "127.0.0.1", "--port", str(port)]
+    return [str(vllm), "serve", str(Path(spec.model).expanduser()), *address, *spec.arguments]
+
+
+def _ended(returncode: int | None) -> Ended | None:
+    return None if returncode is None else Ended(returncode)
+
+
+def _wait(spec: LaunchSpec, base_url: str, port: int, process: Guarded, earlier: int) -> Ready:
+    """``earlier`` is the length of the log that earlier attempts left, in bytes."""
+    try:
+        ready = wait_until_ready(
+            base_url, spec.log, lambda: _ended(process.poll()), spec.boot_timeout, earlier
+        )
+    except Untestable as failed:
+        if failed.reason is SkipReason.PORT_TAKEN:
+            raise _PortRaceError from None
+        raise
+    except OSError as error:
+        raise Untestable(SkipReason.EXITED_BEFORE_READY, str(error)) from None
+    if not listens_on(port, process.guard_pid):
+        code = process.wait(1)
+        if code is not None:
+            raise diagnose_exit(spec.log, Ended(code), earlier)
+        raise _PortRaceError
+    return ready
+
+
+def _environment(spec: LaunchSpec, vllm: Path, scratch: Path) -> dict[str, str]:
+    environment = {k: v for k, v in os.environ.items() if k not in _NOT_INHERITED}
+    environment["PATH"] = f"{vllm.parent}{os.pathsep}{environment.get('PATH', os.defpath)}"
+    build = vllm.parent.parent.name
+    # vLLM leaves sockets in its temporary directory; its compiled kernels are worth keeping
+    environment["TMPDIR"] = str(scratch)
+    environment.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_root() / "inductor" / build))
+    environment["VLLM_NO_USAGE_STATS"] = "1"
+    environment["PYTHONUNBUFFERED"] = "1"
+    environment.update(spec.environment)
+    environment[OWNER_VARIABLE] = str(spec.owner.absolute())
+    return environment

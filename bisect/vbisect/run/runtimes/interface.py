@@ -1,0 +1,70 @@
+"""What a runtime is: it fetches builds of releases, and runs servers from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from vbisect.errors import HostError
+from vbisect.launch import LaunchSpec, Server
+from vbisect.releases import Release
+from vbisect.run.records import Build
+
+Say = Callable[[str], None]
+"""Called with one line about what is going on, for the eye only."""
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A build that is on the host. ``launch`` gives a ready server for the duration of its block.
+
+    ``evidence`` is what is worth keeping about the build and the host it runs on, as JSON values.
+    """
+
+    build: Build
+    evidence: dict[str, Any]
+    launch: Callable[[LaunchSpec], AbstractContextManager[Server]]
+    notes: tuple[str, ...] = ()
+
+
+class RuntimeLost(HostError):
+    """What runs the servers stopped answering; the trial can be repeated once it is back."""
+
+
+class Runtime(Protocol):
+    """One way to get builds and to run them, for one run."""
+
+    lookahead: int
+    """How many trials ahead it is worth fetching."""
+
+    stops_beside: bool
+    """Whether a server may still be stopping while the next one boots."""
+
+    def expect(self, releases: Sequence[Release], keep: Sequence[Release]) -> None:
+        """Fetch ``releases`` beside other work, in this order; give up what is not among them.
+
+        ``keep`` are builds that may be needed again, the more useful first.
+        """
+        ...
+
+    def fetch(self, release: Release) -> Fetched:
+        """The build of ``release``, waiting for it.
+
+        Raises ``Untestable`` when it cannot be had, ``HostError`` when no other could be either,
+        ``RuntimeLost`` when whatever runs the servers has gone.
+        """
+        ...
+
+    def recover(self) -> None:
+        """Wait until what was lost is back; raises ``HostError`` when it does not come back."""
+        ...
+
+    def end_orphans(self) -> int:
+        """End what a killed vbisect left running; returns how much that was."""
+        ...
+
+    def close(self, tested: Sequence[Release]) -> None:
+        """Give up what is still being fetched, and give back what no trial used."""
+        ...

@@ -1,0 +1,95 @@
+"""The runtime that installs wheels into virtual environments and runs servers as processes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+from vbisect.builds import Environment, EnvironmentRequest, Prefetcher, ensure_environment
+from vbisect.builds.environment import in_use
+from vbisect.launch import LaunchSpec, Server, launch_process
+from vbisect.paths import with_tilde
+from vbisect.processes import end_orphans
+from vbisect.reasons import SkipReason, Untestable
+from vbisect.releases import Device, Release, catalogue
+from vbisect.run.host import host_facts
+from vbisect.run.records import Build
+from vbisect.run.runtimes.interface import Fetched
+from vbisect.run.settings import RunSettings
+
+
+class VenvRuntime:
+    """Environments below the user's cache directory, made while other servers boot."""
+
+    lookahead = 1
+
+    def __init__(self, settings: RunSettings, run_dir: Path) -> None:
+        self._settings = settings
+        self._run_dir = run_dir
+        # on a GPU the next server needs the memory of the last one
+        self.stops_beside = settings.device is Device.CPU
+        self._prefetcher = Prefetcher(_install)
+        self._expected: list[Release] = []
+
+    def expect(self, releases: Sequence[Release], keep: Sequence[Release]) -> None:
+        """Environments are not counted against a disk budget, so all are kept."""
+        self._expected = list(releases)
+
+    def fetch(self, release: Release) -> Fetched:
+        request = self._request(release)
+        if request is None:
+            raise Untestable(
+                SkipReason.NOT_PUBLISHED,
+                f"no {self._settings.device.distribution} wheel of {release.version} in the "
+                "package index",
+            )
+        environment = self._prefetcher.get(request)
+        # only now: two installations at once would both be slower
+        requests = (self._request(expected) for expected in self._expected)
+        self._prefetcher.expect([expected for expected in requests if expected is not None])
+        return Fetched(
+            build=Build(kind="venv", ref=with_tilde(environment.path), digest=environment.digest),
+            evidence={"build": environment.model_dump(mode="json"), "host": host_facts()},
+            launch=partial(_launch, environment),
+            notes=environment.notes,
+        )
+
+    def recover(self) -> None:
+        """Nothing runs the processes but this machine."""
+
+    def end_orphans(self) -> int:
+        return len(end_orphans(self._run_dir))
+
+    def close(self, tested: Sequence[Release]) -> None:
+        self._prefetcher.close()
+
+    def _request(self, release: Release) -> EnvironmentRequest | None:
+        wheel = release.wheels.get(self._settings.device)
+        if wheel is None:
+            return None
+        entry = catalogue().get(release.version)
+        return EnvironmentRequest(
+            device=self._settings.device,
+            wheel=wheel,
+            requires_python=entry.requires_python if entry else None,
+            released=datetime.fromisoformat(entry.uploaded) if entry else None,
+            latest_deps=self._settings.latest_deps,
+        )
+
+
+def _install(request: EnvironmentRequest, over: threading.Event) -> Environment:
+    return ensure_environment(request, cancel=over)
+
+
+@contextmanager
+def _launch(environment: Environment, spec: LaunchSpec) -> Iterator[Server]:
+    """Nobody may remove the environment while its server runs."""
+    with (
+        in_use(environment),
+        launch_process(spec, environment.vllm, environment.wheel.version) as server,
+    ):
+        yield server
