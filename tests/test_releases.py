@@ -21,13 +21,14 @@ from vbisect.releases import (
     RangeRequest,
     Release,
     Wheel,
-    candidates,
     catalogue,
     index,
     known_releases,
+    nightly_wheel,
     select_range,
     source,
 )
+from vbisect.releases.nightly_wheel import NightlyWheels
 
 CPU, CUDA = Device.CPU, Device.CUDA
 Listing = Callable[..., tuple[Version, ...]]
@@ -49,7 +50,7 @@ def listed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             return tuple(sorted(map(Version, words)))
 
         monkeypatch.setattr(source, "list_versions", list_versions)
-        monkeypatch.setattr(candidates, "list_versions", list_versions)
+        monkeypatch.setattr(nightly_wheel, "list_versions", list_versions)
 
     return tell
 
@@ -62,7 +63,7 @@ def known(*versions: str) -> KnownReleases:
 
 def versions(start: str, end: str, releases: KnownReleases, *skip: str) -> list[str]:
     """The candidates' versions of a range."""
-    chosen = select_range(RangeRequest(start, end, CUDA, skip), releases)
+    chosen = select_range(RangeRequest(start, end, skip), releases, NightlyWheels(CUDA))
     return [release.version for release in chosen.candidates]
 
 
@@ -185,8 +186,8 @@ def test_impossible_ranges_are_explained(
 
 def test_skips_are_releases_or_stretches_of_them() -> None:
     """What is left out stays a candidate, so that it can be a suspect."""
-    request = RangeRequest("0.8.0", "0.10.1.1", CUDA, ("0.8.5..0.9.0", "0.10"))
-    chosen = select_range(request, FEW)
+    request = RangeRequest("0.8.0", "0.10.1.1", ("0.8.5..0.9.0", "0.10"))
+    chosen = select_range(request, FEW, NightlyWheels(CUDA))
     assert chosen.excluded == {"0.8.5", "0.8.5.post1", "0.9.0", "0.10.0"}
     assert len(chosen.candidates) == 7
 
@@ -194,10 +195,10 @@ def test_skips_are_releases_or_stretches_of_them() -> None:
 def test_nightly_is_the_newest_development_build(listed: Callable[..., None]) -> None:
     """It is resolved to a version and an index; releases listed beside it are no nightlies."""
     listed(nightly="0.10.1.1 0.11.0.dev7+gabc 0.11.0.dev12+gdef 0.12.0")
-    chosen = select_range(RangeRequest("0.10.0", "nightly", CPU), FEW)
+    chosen = select_range(RangeRequest("0.10.0", "nightly"), FEW, NightlyWheels(CPU))
     newest = chosen.candidates[-1]
     assert newest.version == "0.11.0.dev12+gdef"
-    assert newest.wheels[CPU].index == f"{candidates.NIGHTLY_INDEX}/cpu"
+    assert newest.wheels[CPU].index == f"{nightly_wheel.NIGHTLY_INDEX}/cpu"
     assert chosen.notes == ("nightly is 0.11.0.dev12+gdef.",)
 
 
@@ -207,7 +208,7 @@ def test_without_a_nightly_the_newest_release_stands_in(
 ) -> None:
     """It is said loudly that it is not the nightly."""
     listed(nightly=answer)
-    chosen = select_range(RangeRequest("0.10.0", "nightly", CUDA), FEW)
+    chosen = select_range(RangeRequest("0.10.0", "nightly"), FEW, NightlyWheels(CUDA))
     assert chosen.candidates[-1].version == "0.10.1.1"
     assert "NO NIGHTLY" in chosen.notes[0]
 

@@ -90,6 +90,56 @@ def run(
     boot_timeout: Annotated[
         float, typer.Option(help="Seconds a booting server may be silent.")
     ] = 600,
+    docker_host: Annotated[
+        str | None,
+        typer.Option(help="The engine, as in ssh://user@gpu01.", rich_help_panel="Containers"),
+    ] = None,
+    image_repo: Annotated[
+        str | None,
+        typer.Option(
+            help="Repository of the images (vllm/vllm-openai).", rich_help_panel="Containers"
+        ),
+    ] = None,
+    image_variant: Annotated[
+        str | None,
+        typer.Option(help="cu129, x86_64, …: the end of a tag.", rich_help_panel="Containers"),
+    ] = None,
+    image: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="VERSION=IMAGE for one version. Repeatable.", rich_help_panel="Containers"
+        ),
+    ] = None,
+    gpus: Annotated[
+        str | None, typer.Option(help="all, none, or ids like 0,1.", rich_help_panel="Containers")
+    ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            help="The most a container may use, as in 64GB.", rich_help_panel="Containers"
+        ),
+    ] = None,
+    build: Annotated[
+        str | None,
+        typer.Option(
+            help="never, auto (where there is no image) or always.", rich_help_panel="Containers"
+        ),
+    ] = None,
+    base_image: Annotated[
+        str | None, typer.Option(help="What built images start from.", rich_help_panel="Containers")
+    ] = None,
+    disk_budget: Annotated[
+        str | None,
+        typer.Option(
+            help="The most pulled images may take, as in 200GB.", rich_help_panel="Containers"
+        ),
+    ] = None,
+    pull_timeout: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds a pull may make no progress (300).", rich_help_panel="Containers"
+        ),
+    ] = None,
     latest_deps: Annotated[
         bool, typer.Option("--latest-deps", help="Today's dependencies for old releases too.")
     ] = False,
@@ -98,7 +148,7 @@ def run(
 ) -> None:
     """Find the release between --from and --to where the answer changes."""
     from vbisect.commands.run import new_run, old_run
-    from vbisect.run.prepare import RunOptions
+    from vbisect.run.prepare import DockerOptions, RunOptions
 
     if resume is not None:
         state, run_dir = old_run(resume, start=start, end=end)
@@ -125,6 +175,18 @@ def run(
             serve_args=tuple(serve_arg or ()),
             env=tuple(env or ()),
             latest_deps=latest_deps,
+            docker=DockerOptions(
+                docker_host=docker_host,
+                image_repo=image_repo,
+                image_variant=image_variant,
+                image=tuple(image) if image else None,
+                gpus=gpus,
+                memory=memory,
+                build=build,
+                base_image=base_image,
+                disk_budget=disk_budget,
+                pull_timeout=pull_timeout,
+            ),
             find=find,
             sweep=sweep,
             confidence=confidence,

@@ -21,6 +21,10 @@ class HostError(VbisectError):
     exit_code = 4
 
 
+class EngineLost(HostError):
+    """What runs the servers stopped answering; what was going on can be repeated once it is back."""
+
+
 class ProbeAbort(VbisectError):
     """The command probe asked for the whole run to stop (its exit status was 128 or above)."""
 

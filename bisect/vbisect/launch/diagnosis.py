@@ -71,7 +71,11 @@ def known_cause(log: Path, since: int = 0) -> Untestable | None:
 
     ``log`` may be of any size and content.
     """
-    text = read_log(log, since)
+    return cause_in(read_log(log, since))
+
+
+def cause_in(text: str) -> Untestable | None:
+    """The cause that ``text`` names, if it is one vbisect knows."""
     for reason, pattern in _COMPILED:
         if match := pattern.search(text):
             start = text.rfind("\n", 0, match.start()) + 1

@@ -71,19 +71,25 @@ def wait_until_ready(
             time.sleep(_POLL_SECONDS)
 
 
-def check_version(reported: str, wanted: str, wheel_version: str) -> None:
+def check_version(reported: str, wanted: str, built_version: str) -> None:
     """Raise ``Untestable`` unless the server runs what was asked for.
 
-    A rebuilt wheel may report the release or its own version; local parts (``+cpu``) are ignored
-    unless a development build was asked for, whose local part names the commit.
+    A rebuilt wheel may report the release or its own version; local parts (``+cpu``) are ignored.
+    A development build is told by the commit in its local part, where it has one: the number of
+    commits before it is not known of an image.
     """
     try:
         found = Version(reported)
     except InvalidVersion:
         found = None
-    for accepted in (Version(wanted), Version(wheel_version)):
-        same = found is not None and found.public == accepted.public
-        if same and (not accepted.is_devrelease or _commit(found) == _commit(accepted)):
+    for accepted in (Version(wanted), Version(built_version)):
+        commit = _commit(accepted) if accepted.is_devrelease else None
+        if found is not None and commit is not None:
+            reported_commit = _commit(found) or ""
+            shorter = min(len(commit), len(reported_commit))
+            if shorter and commit[:shorter] == reported_commit[:shorter]:
+                return
+        elif found is not None and found.public == accepted.public:
             return
     raise Untestable(
         SkipReason.WRONG_VERSION,

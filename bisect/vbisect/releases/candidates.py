@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
+from typing import Protocol
 
 from packaging.version import InvalidVersion, Version
 
 from vbisect.errors import UsageError
-from vbisect.releases.index import IndexUnavailable, list_versions
-from vbisect.releases.release import Device, Release, Wheel
+from vbisect.releases.release import Release
 from vbisect.releases.source import KnownReleases
 
 MOVING = ("nightly", "latest")
 """Names whose meaning moves; they are resolved to a concrete version before anything runs."""
 
-NIGHTLY_INDEX = "https://wheels.vllm.ai/nightly"
-"""vLLM's index of wheels built from its main branch (docs.vllm.ai, installation)."""
+
+class Nightlies(Protocol):
+    """Where nightly builds come from."""
+
+    def resolve(self, asked: str, known: KnownReleases, notes: list[str]) -> Release:
+        """What ``nightly`` or ``nightly-<commit>`` is right now; ``notes`` get what to say."""
+        ...
+
+    def between(self, end: Release, known: KnownReleases) -> tuple[Release, ...]:
+        """The builds that lie between the newest release and the nightly ``end``."""
+        ...
 
 
 @dataclass(frozen=True)
 class RangeRequest:
-    """What was asked: two ends, releases to leave out (``A`` or ``A..B``), and the device."""
+    """What was asked: two ends, and releases to leave out (``A`` or ``A..B``)."""
 
     start: str
     end: str
-    device: Device
     skip: tuple[str, ...] = ()
 
 
@@ -38,7 +45,7 @@ class Range:
     notes: tuple[str, ...]
 
 
-def select_range(request: RangeRequest, known: KnownReleases) -> Range:
+def select_range(request: RangeRequest, known: KnownReleases, nightlies: Nightlies) -> Range:
     """Resolve moving names, check the range and list its candidates.
 
     Raises ``UsageError`` for an unknown version (naming the nearest), ends in the wrong order,
@@ -48,7 +55,9 @@ def select_range(request: RangeRequest, known: KnownReleases) -> Range:
     releases = list(known.releases)
     ends: list[Version] = []
     for asked in (request.start, request.end):
-        release = _resolve(asked, request.device, known, notes)
+        release = _resolve(asked, known, nightlies, notes)
+        if release.image is not None:
+            releases += nightlies.between(release, known)
         version = Version(release.version)
         # a nightly may be on the user's own index too: no version is a candidate twice
         releases = [r for r in releases if Version(r.version) != version] + [release]
@@ -78,12 +87,12 @@ def parse_version(text: str) -> Version:
         ) from None
 
 
-def _resolve(asked: str, device: Device, known: KnownReleases, notes: list[str]) -> Release:
+def _resolve(asked: str, known: KnownReleases, nightlies: Nightlies, notes: list[str]) -> Release:
     if asked == "latest":
         notes.append(f"latest is {known.newest.version}.")
         return known.newest
-    if asked == "nightly":
-        return _nightly(device, known, notes)
+    if asked == "nightly" or asked.startswith("nightly-"):
+        return nightlies.resolve(asked, known, notes)
     wanted = parse_version(asked)
     for release in known.releases:
         if Version(release.version) == wanted:
@@ -92,29 +101,6 @@ def _resolve(asked: str, device: Device, known: KnownReleases, notes: list[str])
         f"There is no vLLM release {asked} in the {known.source}; "
         f"the nearest are {' and '.join(_nearest(wanted, known))}."
     )
-
-
-def _nightly(device: Device, known: KnownReleases, notes: list[str]) -> Release:
-    """The newest build of vLLM's main branch, or the newest release where there is none."""
-    index = os.environ.get("VBISECT_NIGHTLY_INDEX", NIGHTLY_INDEX).rstrip("/")
-    if device is Device.CPU:
-        index += "/cpu"
-    try:
-        listed = list_versions("vllm", pre=True, index=index, timeout=30)
-        # pip's extra indexes are listed too: only a development build is a nightly
-        builds = [version for version in listed if version.is_devrelease]
-        if not builds:
-            raise IndexUnavailable("no development build is listed there")
-        newest = builds[-1]
-    except IndexUnavailable as error:
-        notes.append(
-            f"NO NIGHTLY could be had for --device {device} ({error}): "
-            f"using the newest release, {known.newest.version}, instead."
-        )
-        return known.newest
-    notes.append(f"nightly is {newest}.")
-    wheel = Wheel(distribution="vllm", version=str(newest), index=index)
-    return Release(version=str(newest), wheels={device: wheel})
 
 
 def _nearest(wanted: Version, known: KnownReleases) -> list[str]:

@@ -34,9 +34,15 @@ class Wheel(BaseModel):
 
 
 class Release(BaseModel):
-    """A vLLM version that can be tested, and its wheel for each device that has one."""
+    """A vLLM version that can be tested, and its wheel for each device that has one.
+
+    ``image`` is given where the version alone does not name the image, as for a nightly: the
+    reference with its digest. ``commit`` is the one a nightly was built from, where known.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     version: str
     wheels: dict[Device, Wheel]
+    image: str | None = None
+    commit: str | None = None

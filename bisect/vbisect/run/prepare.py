@@ -2,22 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from vbisect import __version__
+from vbisect.engine import Engine, connect, engine_answers
+from vbisect.engine.images import plain_http_registries, platform_of
 from vbisect.errors import HostError, UsageError
 from vbisect.launch.arguments import parse_serve_argument, parse_variable, refuse_secret
 from vbisect.probes import CommandSettings, Endpoint, NChoicesSettings
+from vbisect.registry import ImageReference, Registry
 from vbisect.releases import Device, RangeRequest, known_releases, select_range
+from vbisect.releases.nightly_image import NightlyImages
+from vbisect.releases.nightly_wheel import NightlyWheels
+from vbisect.run.docker_settings import (
+    BUILD_MODES,
+    DockerSettings,
+    default_image_repo,
+    parse_gpus,
+    parse_image,
+    parse_memory,
+    parse_size,
+)
 from vbisect.run.host import gpus
 from vbisect.run.model import default_model, resolve_model
+from vbisect.run.runtimes import RUNTIMES
 from vbisect.run.settings import RunSettings
 from vbisect.search import Find
 
 _LARGEST_N = 16384
 """vLLM's own default limit, VLLM_MAX_N_SEQUENCES, from 0.19 on."""
+
+
+@dataclass(frozen=True)
+class DockerOptions:
+    """The options of ``vbisect run`` that concern containers, as given; ``None`` when not given."""
+
+    docker_host: str | None = None
+    image_repo: str | None = None
+    image_variant: str | None = None
+    image: tuple[str, ...] | None = None
+    gpus: str | None = None
+    memory: str | None = None
+    build: str | None = None
+    base_image: str | None = None
+    disk_budget: str | None = None
+    pull_timeout: float | None = None
 
 
 @dataclass(frozen=True)
@@ -45,6 +77,7 @@ class RunOptions:
     serve_args: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
     latest_deps: bool = False
+    docker: DockerOptions = DockerOptions()
     find: str = "auto"
     sweep: bool = False
     confidence: float = 0.95
@@ -63,11 +96,20 @@ def prepare(options: RunOptions) -> RunSettings:
     find = Find(_one_of("--find", options.find, list(Find)))
     endpoint = Endpoint(_one_of("--endpoint", options.endpoint, list(Endpoint)))
     command = _command(options)
-    runtime = choose_runtime(options.runtime)
-    device = choose_device(options.device)
-    model = resolve_model(options.model or default_model(device), device, options.skeleton)
     known = known_releases(pre=options.pre)
-    chosen = select_range(RangeRequest(options.start, options.end, device, options.skip), known)
+    request = RangeRequest(options.start, options.end, options.skip)
+    docker: DockerSettings | None = None
+    if choose_runtime(options.runtime, options.docker) == "docker":
+        with connect(options.docker.docker_host) as engine:
+            device = choose_device(options.device, engine)
+            docker = docker_settings(options.docker, device)
+            with Registry(plain_http=plain_http_registries(engine)) as registry:
+                nightlies = NightlyImages(registry, docker.image_repo, platform_of(engine))
+                chosen = select_range(request, known, nightlies)
+    else:
+        device = choose_device(options.device)
+        chosen = select_range(request, known, NightlyWheels(device))
+    model = resolve_model(options.model or default_model(device), device, options.skeleton)
     n_choices = NChoicesSettings(
         endpoint=endpoint,
         n=options.n,
@@ -88,8 +130,9 @@ def prepare(options: RunOptions) -> RunSettings:
         find=find,
         sweep=options.sweep,
         confidence=options.confidence,
-        runtime=runtime,
+        runtime="docker" if docker else "venv",
         device=device,
+        docker=docker,
         latest_deps=options.latest_deps,
         model=model.name,
         model_path=model.path,
@@ -125,23 +168,63 @@ def make_run_dir(results: Path, run_id: str) -> Path:
     raise UsageError(f"--results {results} holds too many runs of this second.")
 
 
-def choose_runtime(asked: str) -> str:
-    """The runtime to use. Raises ``HostError`` for one that is not there."""
-    if _one_of("--runtime", asked, ["auto", "docker", "venv"]) == "docker":
-        raise HostError("--runtime docker is not available in this version; use --runtime venv.")
-    return "venv"
+def choose_runtime(asked: str, docker: DockerOptions) -> str:
+    """The runtime to use; ``auto`` takes Docker where an engine answers.
+
+    Raises ``UsageError`` when options for containers are given without containers.
+    """
+    given = [name for name, value in vars(docker).items() if value is not None]
+    if _one_of("--runtime", asked, ["auto", *RUNTIMES]) != "auto":
+        runtime = asked
+    else:
+        meant = docker.docker_host is not None or engine_answers()
+        runtime = "docker" if meant else "venv"
+    if runtime != "docker" and given:
+        flag = "--" + given[0].replace("_", "-")
+        raise UsageError(f"{flag} is for --runtime docker, and this is --runtime {runtime}.")
+    return runtime
 
 
-def choose_device(asked: str) -> Device:
-    """The device to use; ``auto`` decides by the presence of a GPU."""
+def choose_device(asked: str, engine: Engine | None = None) -> Device:
+    """The device to use; ``auto`` decides by the presence of a GPU where the servers will run."""
+    found = bool(gpus()) if engine is None or not engine.remote else False
+    if engine is not None and "nvidia" in engine.facts()["runtimes"]:
+        found = True
     if _one_of("--device", asked, ["auto", *Device]) == "auto":
-        return Device.CUDA if gpus() else Device.CPU
-    if asked == Device.CUDA and not gpus():
+        return Device.CUDA if found else Device.CPU
+    # of an engine without a GPU runtime, the engine itself says what is missing
+    if asked == Device.CUDA and engine is None and not found:
         raise HostError("--device cuda: nvidia-smi lists no GPU on this host.")
     return Device(asked)
 
 
-def _one_of(option: str, value: str, allowed: list[str]) -> str:
+def docker_settings(options: DockerOptions, device: Device) -> DockerSettings:
+    """The settings of ``--runtime docker``; raises ``UsageError``."""
+    repository = ImageReference.parse(options.image_repo or default_image_repo(device))
+    if repository.tag or repository.digest:
+        raise UsageError(
+            f"--image-repo {options.image_repo}: leave out the tag; versions are tags."
+        )
+    if options.pull_timeout is not None and not options.pull_timeout > 0:
+        raise UsageError(f"--pull-timeout {options.pull_timeout:g}: it must be above 0.")
+    if options.image_variant:
+        repository.with_tag(f"v0.0.0-{options.image_variant}")
+    budget = options.disk_budget
+    return DockerSettings(
+        host=options.docker_host,
+        image_repo=repository.name,
+        image_variant=options.image_variant,
+        images=dict(parse_image(value) for value in options.image or ()),
+        gpus=parse_gpus(options.gpus or ("all" if device is Device.CUDA else "none")),
+        memory=parse_memory(options.memory) if options.memory else None,
+        build=_one_of("--build", options.build or "never", list(BUILD_MODES)),
+        base_image=options.base_image,
+        disk_budget=parse_size("--disk-budget", budget) if budget else None,
+        pull_timeout=options.pull_timeout or 300,
+    )
+
+
+def _one_of(option: str, value: str, allowed: Sequence[str]) -> str:
     if value not in allowed:
         raise UsageError(f"{option} {value}: choose one of {', '.join(allowed)}.")
     return value

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vbisect import __version__
-from vbisect.errors import HostError, ProbeAbort, UsageError
+from vbisect.errors import EngineLost, HostError, ProbeAbort, UsageError
 from vbisect.launch import effective_arguments, effective_environment
 from vbisect.locks import Locked, file_lock
 from vbisect.releases import Release
 from vbisect.run.answer import finding_of
 from vbisect.run.journal import Event, EventKind, Journal, repair_torn_line
 from vbisect.run.records import Finding, Partial, Status, TrialRecord, TrialSpec
-from vbisect.run.runtimes import Fetched, Runtime, RuntimeLost, open_runtime
+from vbisect.run.runtimes import Fetched, Runtime, open_runtime
 from vbisect.run.settings import RunSettings
 from vbisect.run.state import RunState, load_state
 from vbisect.run.teardown import Teardown
@@ -117,7 +117,7 @@ class _Session:
                 scrub_file(log)  # a killed run leaves its last log as the server wrote it
             yield runtime
         finally:
-            runtime.close([self._release(version) for version in self._state.records])
+            runtime.close(self._needless())
 
     def _next(self) -> int | None:
         settings = self._state.settings
@@ -149,7 +149,7 @@ class _Session:
             self.emit(EventKind.TRIAL_STARTED, version=release.version)
             try:
                 return run_trial(self._spec(release), fetch, self.emit, teardown)
-            except RuntimeLost as lost:
+            except EngineLost as lost:
                 if attempt == _LOST_TIMES - 1:
                     raise
                 self.emit(EventKind.NOTE, text=f"{lost} Waiting for it to come back.")
@@ -174,9 +174,12 @@ class _Session:
         stretch = remaining_range(len(settings.candidates), self._state.outcomes)
         return [settings.candidates[index] for index in stretch or ()]
 
-    def _release(self, version: str) -> Release:
-        settings = self._state.settings
-        return settings.candidates[settings.versions.index(version)]
+    def _needless(self) -> list[Release]:
+        """What the finished search never tested; all may still be wanted where it goes on."""
+        if self._next() is not None:
+            return []
+        settings, records = self._state.settings, self._state.records
+        return [release for release in settings.candidates if release.version not in records]
 
     def _spec(self, release: Release) -> TrialSpec:
         settings, state = self._state.settings, self._state

@@ -14,6 +14,7 @@ from vbisect.errors import UsageError
 from vbisect.launch import Limited
 from vbisect.probes import CommandSettings, NChoicesSettings
 from vbisect.releases import Device, Release
+from vbisect.run.docker_settings import DockerSettings, default_image_repo
 from vbisect.run.records import Frozen
 from vbisect.search import Find
 
@@ -41,6 +42,7 @@ class RunSettings(Frozen):
     runtime: str = "venv"
     device: Device
     latest_deps: bool = False
+    docker: DockerSettings | None = None
     model: str
     model_path: str
     skeleton: bool = False
@@ -106,6 +108,7 @@ def _replay_words(s: RunSettings) -> list[str]:
     words += ["--skeleton"] if s.skeleton else []
     words += _each("--serve-arg", s.serve_args) + _each("--env", s.env)
     words += ["--latest-deps"] if s.latest_deps else []
+    words += _docker_words(s.docker, s.device) if s.docker else []
     words += _unless_default("--boot-timeout", s.boot_timeout, 600)
     if s.n_choices is not None:
         p, default = s.n_choices, NChoicesSettings()
@@ -118,6 +121,20 @@ def _replay_words(s: RunSettings) -> list[str]:
         words += _unless_default("--command-timeout", s.command.timeout, 600)
         words += ["--", *s.command.command]
     return words
+
+
+def _docker_words(d: DockerSettings, device: Device) -> list[str]:
+    words = ["--docker-host", d.host] if d.host else []
+    if d.image_repo != default_image_repo(device):
+        words += ["--image-repo", d.image_repo]
+    words += ["--image-variant", d.image_variant] if d.image_variant else []
+    words += _each("--image", tuple(f"{version}={ref}" for version, ref in d.images.items()))
+    words += ["--gpus", d.gpus]
+    words += ["--memory", str(d.memory)] if d.memory else []
+    words += ["--build", d.build] if d.build != "never" else []
+    words += ["--base-image", d.base_image] if d.base_image else []
+    words += ["--disk-budget", str(d.disk_budget)] if d.disk_budget is not None else []
+    return words + _unless_default("--pull-timeout", d.pull_timeout, 300)
 
 
 def _each(flag: str, values: tuple[Any, ...]) -> list[str]:

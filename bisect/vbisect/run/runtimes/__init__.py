@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from vbisect.run.runtimes.interface import Fetched, Runtime, RuntimeLost, Say
+from vbisect.run.runtimes.interface import Fetched, Runtime, Say
 from vbisect.run.settings import RunSettings
 
-__all__ = ["RUNTIMES", "Fetched", "Runtime", "RuntimeLost", "Say", "open_runtime"]
+__all__ = ["RUNTIMES", "Fetched", "Runtime", "Say", "open_runtime"]
 
 
 def _venv(settings: RunSettings, run_dir: Path, say: Say) -> Runtime:

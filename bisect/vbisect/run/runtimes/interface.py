@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from vbisect.errors import HostError
 from vbisect.launch import LaunchSpec, Server
 from vbisect.releases import Release
 from vbisect.run.records import Build
@@ -27,10 +26,6 @@ class Fetched:
     evidence: dict[str, Any]
     launch: Callable[[LaunchSpec], AbstractContextManager[Server]]
     notes: tuple[str, ...] = ()
-
-
-class RuntimeLost(HostError):
-    """What runs the servers stopped answering; the trial can be repeated once it is back."""
 
 
 class Runtime(Protocol):
@@ -53,7 +48,7 @@ class Runtime(Protocol):
         """The build of ``release``, waiting for it.
 
         Raises ``Untestable`` when it cannot be had, ``HostError`` when no other could be either,
-        ``RuntimeLost`` when whatever runs the servers has gone.
+        ``EngineLost`` when whatever runs the servers has gone.
         """
         ...
 
@@ -65,6 +60,7 @@ class Runtime(Protocol):
         """End what a killed vbisect left running; returns how much that was."""
         ...
 
-    def close(self, tested: Sequence[Release]) -> None:
-        """Give up what is still being fetched, and give back what no trial used."""
+    def close(self, needless: Sequence[Release]) -> None:
+        """Give up what is still being fetched, and remove the builds of ``needless`` releases that
+        this run fetched in vain."""
         ...

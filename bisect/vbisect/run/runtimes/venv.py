@@ -64,7 +64,7 @@ class VenvRuntime:
     def end_orphans(self) -> int:
         return len(end_orphans(self._run_dir))
 
-    def close(self, tested: Sequence[Release]) -> None:
+    def close(self, needless: Sequence[Release]) -> None:
         self._prefetcher.close()
 
     def _request(self, release: Release) -> EnvironmentRequest | None:

@@ -1,0 +1,150 @@
+"""The images an engine has: which of them vbisect pulled, and what each takes of the disk."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from docker.errors import APIError, ImageNotFound, NotFound
+from pydantic import BaseModel, ConfigDict
+
+from vbisect.builds.ledger import Ledger
+from vbisect.engine.faults import engine_faults
+
+if TYPE_CHECKING:
+    from docker.models.images import Image
+
+    from vbisect.engine.connection import Engine
+
+_COMMIT_LABELS = ("org.opencontainers.image.revision", "ai.vllm.build.commit", "vbisect.commit")
+
+
+class LocalImage(BaseModel):
+    """An image on the engine's host.
+
+    ``reference`` is what was asked for, ``digest`` the registry's, or the image's own id where it
+    never was in one. ``layers`` maps layers to their bytes when unpacked.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    reference: str
+    id: str
+    digest: str
+    entrypoint: tuple[str, ...]
+    commit: str | None
+    labels: dict[str, str]
+    layers: dict[str, int]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its layers."""
+        return sum(self.layers.values())
+
+
+class ImageStore:
+    """The engine's images, as seen and changed by several threads."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._layers: dict[str, dict[str, int]] = {}
+        self._lock = threading.RLock()
+        self.ledger = Ledger(engine.identity)
+
+    def find(self, reference: str) -> LocalImage | None:
+        """The image called ``reference``, ``repository:tag`` or ``repository@sha256:…``."""
+        with engine_faults(self._engine.where):
+            try:
+                image = self._engine.client.images.get(reference)
+            except ImageNotFound:
+                return None
+            return self._described(image, reference)
+
+    def built(self, version: str, device: str) -> LocalImage | None:
+        """The newest image vbisect built for a release."""
+        labels = [f"vbisect.version={version}", f"vbisect.device={device}", "vbisect.built"]
+        with engine_faults(self._engine.where):
+            found = self._engine.client.images.list(filters={"label": labels})
+            found = [image for image in found if image.tags]
+            if not found:
+                return None
+            newest = max(found, key=lambda image: str(image.attrs.get("Created", "")))
+            return self._described(newest, newest.tags[0])
+
+    def present_layers(self) -> frozenset[str]:
+        """Every layer (by diff id) that some image has."""
+        return frozenset(layer for image in self._all() for layer in self._layers_of(image))
+
+    def own(self) -> dict[str, dict[str, int]]:
+        """The images vbisect pulled, by name, the oldest first, each with its layers.
+
+        A layer that an image of somebody else has too costs nothing and is left out.
+        """
+        names = self.ledger.names()
+        images = self._all()
+        known = {digest: image for image in images for digest in image.attrs["RepoDigests"] or ()}
+        own = {name: known[name] for name in names if name in known}
+        ids = {image.id for image in own.values()}
+        foreign = {
+            layer for image in images if image.id not in ids for layer in self._layers_of(image)
+        }
+        return {
+            name: {layer: n for layer, n in self._layers_of(image).items() if layer not in foreign}
+            for name, image in own.items()
+        }
+
+    def remove(self, name: str) -> bool:
+        """Remove an image vbisect pulled; ``False`` when a container still needs it."""
+        with engine_faults(self._engine.where):
+            try:
+                self._engine.client.images.remove(name)
+            except (ImageNotFound, NotFound):
+                pass
+            except APIError as error:
+                if error.status_code == 409:
+                    return False
+                raise
+        self.ledger.strike(name)
+        return True
+
+    def _all(self) -> list[Image]:
+        with engine_faults(self._engine.where):
+            return self._engine.client.images.list()
+
+    def _described(self, image: Image, reference: str) -> LocalImage:
+        config = image.attrs["Config"] or {}
+        labels = {str(k): str(v) for k, v in (config.get("Labels") or {}).items()}
+        name = reference.partition("@")[0].rpartition(":")[0] or reference
+        digests = [
+            digest.partition("@")[2]
+            for digest in image.attrs["RepoDigests"] or ()
+            if digest.startswith(f"{reference.partition('@')[0]}@") or digest.startswith(f"{name}@")
+        ]
+        asked = reference.partition("@")[2]
+        return LocalImage(
+            reference=reference,
+            id=str(image.id),
+            digest=asked or next(iter(digests), str(image.id)),
+            entrypoint=tuple(config.get("Entrypoint") or ()),
+            commit=next((labels[name] for name in _COMMIT_LABELS if labels.get(name)), None),
+            labels=labels,
+            layers=self._layers_of(image),
+        )
+
+    def _layers_of(self, image: Image) -> dict[str, int]:
+        """Layers with their sizes: the history has the sizes, in the same order, without names.
+
+        A layer of no bytes has no entry that could be told from a mere setting; it comes last.
+        """
+        identity = str(image.id)
+        with self._lock:
+            if identity not in self._layers:
+                with engine_faults(self._engine.where), suppress(ImageNotFound, NotFound):
+                    whole = self._engine.client.images.get(identity)
+                    sizes = [entry["Size"] for entry in reversed(whole.history()) if entry["Size"]]
+                    names: Iterable[str] = whole.attrs["RootFS"].get("Layers") or ()
+                    padded = [*sizes, *([0] * len(list(names)))]
+                    self._layers[identity] = dict(zip(names, padded, strict=False))
+            return self._layers.get(identity, {})

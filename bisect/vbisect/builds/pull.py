@@ -1,0 +1,167 @@
+"""One image being fetched by the engine, with its progress, until it is there or given up."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+import docker.auth
+import requests
+from urllib3.exceptions import HTTPError
+
+from vbisect.engine.faults import raise_host_fault
+from vbisect.errors import EngineLost, HostError
+from vbisect.text import one_line
+
+if TYPE_CHECKING:
+    from vbisect.engine.connection import Engine
+
+
+class Trouble(Enum):
+    """What kind of trouble stopped a pull."""
+
+    MISSING = r"manifest unknown|manifest for .* not found|not found: manifest|no matching manifest"
+    REFUSED = r"unauthorized|denied|no basic auth|authentication required"
+    BUSY = r"toomanyrequests|too many requests|429"
+    CORRUPT = (
+        r"verification failed|does not match|unexpected EOF|invalid (?:checksum|tar header)"
+        r"|gzip: |archive/tar|digest mismatch|unexpected commit digest|failed to register layer"
+    )
+    PASSING = r"."  # a server error, a name not resolved, a connection refused
+
+    @classmethod
+    def of(cls, words: str) -> Trouble:
+        """The first kind whose pattern is in an engine's ``words``."""
+        return next(kind for kind in cls if re.search(kind.value, words or " ", re.IGNORECASE))
+
+
+class PullFailed(Exception):
+    """The engine gave a pull up; ``trouble`` is its kind, the message the engine's words."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__(one_line(words))
+        self.trouble = Trouble.of(words)
+
+
+class PullCancelled(Exception):
+    """The pull was given up on request."""
+
+
+class PullStalled(Exception):
+    """Nothing came for too long."""
+
+
+class Pull:
+    """Fetches ``name`` (``repository@sha256:…``); one thread runs it, any other may watch it.
+
+    A pull whose connection is closed is given up by the engine (seen with 20.10).
+    """
+
+    def __init__(self, engine: Engine, name: str, compressed_bytes: int) -> None:
+        self._engine = engine
+        self.name = name
+        self.compressed_bytes = compressed_bytes
+        self.last_sign = time.monotonic()
+        self._layers: dict[str, tuple[int, bool]] = {}  # bytes so far, whether still downloading
+        self._response: requests.Response | None = None
+        self._given_up: type[Exception] | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def done_bytes(self) -> int:
+        """Compressed bytes that have come so far."""
+        return sum(count for count, _ in list(self._layers.values()))
+
+    @property
+    def downloading(self) -> bool:
+        """Whether bytes may be coming right now, rather than being unpacked."""
+        layers = list(self._layers.values())
+        return any(coming for _, coming in layers)
+
+    def run(self) -> None:
+        """Pull until the image is there.
+
+        Raises ``PullFailed``, ``PullCancelled``, ``PullStalled``, ``EngineLost`` or ``HostError``.
+        """
+        try:
+            for event in self._events():
+                self._take(event)
+        except (requests.exceptions.RequestException, HTTPError, OSError, ValueError) as error:
+            if self._given_up is None:
+                raise EngineLost(
+                    f"The Docker engine at {self._engine.where} stopped answering."
+                ) from error
+        if self._given_up is not None:
+            raise self._given_up(self.name)
+
+    def cancel(self) -> None:
+        """Give it up."""
+        self._give_up(PullCancelled)
+
+    def stalled(self) -> None:
+        """Give it up because nothing comes."""
+        self._give_up(PullStalled)
+
+    def _give_up(self, why: type[Exception]) -> None:
+        with self._lock:
+            self._given_up = self._given_up or why
+            if self._response is not None:
+                with suppress(OSError, ValueError, RuntimeError):
+                    self._response.raw.shutdown()  # wakes the thread that reads
+
+    def _events(self) -> Iterator[dict[str, Any]]:
+        api = self._engine.client.api
+        name, _, digest = self.name.partition("@")
+        registry, _ = docker.auth.resolve_repository_name(name)
+        header = docker.auth.get_config_header(api, registry)
+        response = api.post(
+            f"{api.base_url}/v{api.api_version}/images/create",
+            params={"fromImage": name, "tag": digest},
+            headers={"X-Registry-Auth": header} if header else {},
+            stream=True,
+            timeout=None,
+        )
+        with response:
+            with self._lock:
+                self._response = response
+                given_up = self._given_up
+            if given_up is not None:
+                return
+            if response.status_code != 200:
+                raise_for(_message(response.content))
+            for line in response.iter_lines():
+                if line:
+                    yield json.loads(line)
+
+    def _take(self, event: dict[str, Any]) -> None:
+        self.last_sign = time.monotonic()
+        if "error" in event:
+            raise_for(str(event["error"]))
+        layer, status = str(event.get("id", "")), str(event.get("status", ""))
+        count, _ = self._layers.get(layer, (0, False))
+        if status == "Downloading":
+            current = event.get("progressDetail", {}).get("current")
+            self._layers[layer] = (int(current or count), True)
+        elif status in ("Download complete", "Verifying Checksum", "Extracting", "Pull complete"):
+            self._layers[layer] = (count, False)
+
+
+def raise_for(words: str) -> None:
+    """Raise what an engine's ``words`` about a pull mean."""
+    raise_host_fault(words)
+    failed = PullFailed(words)
+    if failed.trouble is Trouble.REFUSED:
+        raise HostError(f"The registry refused the image: {failed}; docker login may help.")
+    raise failed
+
+
+def _message(content: bytes) -> str:
+    with suppress(ValueError, KeyError, TypeError):
+        return str(json.loads(content)["message"])
+    return content.decode(errors="replace")

@@ -1,0 +1,389 @@
+"""Images fetched beside other work: the next ones at once, the needless given up, within the disk.
+
+One thread for each image wanted; a scheduler admits them in the order they are wanted, as many at
+a time as make the whole faster, and only what fits into the disk budget.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from itertools import count
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+from vbisect.builds.disk import DiskBudget, taken
+from vbisect.builds.image_store import ImageStore, LocalImage
+from vbisect.builds.lanes import Lanes
+from vbisect.builds.pull import Pull, PullCancelled, PullFailed, PullStalled, Trouble
+from vbisect.errors import EngineLost, HostError, VbisectError
+from vbisect.reasons import SkipReason, Untestable
+from vbisect.registry import ImageReference, RemoteImage
+
+if TYPE_CHECKING:
+    from vbisect.engine.connection import Engine
+
+_TICK_SECONDS = 0.25
+_SAMPLE_SECONDS = 0.75
+_SAY_SECONDS = 5.0
+_ATTEMPTS = 3
+
+
+class ImageRequest(BaseModel):
+    """The image of one candidate, by tag or digest."""
+
+    model_config = ConfigDict(frozen=True)
+
+    version: str
+    reference: str
+
+
+class _State(Enum):
+    RESOLVING = auto()
+    WAITING = auto()
+    PULLING = auto()
+    OVER = auto()
+
+
+@dataclass
+class _Job:
+    request: ImageRequest
+    given_up: threading.Event = field(default_factory=threading.Event)
+    state: _State = _State.RESOLVING
+    remote: RemoteImage | None = None
+    pull: Pull | None = None
+    needed: int = 0
+    pulled: bool = False
+    image: LocalImage | None = None
+    error: Exception | None = None
+
+    @property
+    def name(self) -> str:
+        """What is pulled, ``repository@sha256:…``."""
+        assert self.remote is not None
+        return str(ImageReference.parse(self.remote.reference).with_digest(self.remote.digest))
+
+    @property
+    def layers(self) -> dict[str, int]:
+        """Compressed bytes by diff id."""
+        assert self.remote is not None
+        sizes = (layer.size for layer in self.remote.layers)
+        return dict(zip(self.remote.diff_ids, sizes, strict=False))
+
+    def cancel(self) -> None:
+        self.given_up.set()
+        if self.pull is not None:
+            self.pull.cancel()
+
+
+Resolve = Callable[[ImageRequest, threading.Event], LocalImage | RemoteImage]
+"""Finds an image on the engine, else in its registry; raises ``Untestable`` or ``HostError``."""
+
+
+class Pulls:
+    """The images of a run on their way to the engine."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        store: ImageStore,
+        resolve: Resolve,
+        budget: DiskBudget,
+        *,
+        stall_seconds: float,
+        wait_turn: Callable[[str], object],
+        say: Callable[[str], None],
+    ) -> None:
+        """``wait_turn`` is called with a name that a registry was too busy for, and returns when
+        it may be asked again."""
+        self._engine = engine
+        self._store = store
+        self._resolve = resolve
+        self._budget = budget
+        self._stall_seconds = stall_seconds
+        self._wait_turn = wait_turn
+        self._say = say
+        self._lanes = Lanes()
+        self._jobs: dict[ImageRequest, _Job] = {}
+        self._wanted: list[ImageRequest] = []
+        self._keep: list[ImageRequest] = []
+        self._threads: list[threading.Thread] = []
+        self._change = threading.Condition()
+        self._closed = False
+        self._sample = (time.monotonic(), 0, 0)  # since when, pulls downloading, bytes by then
+        self._said = time.monotonic()
+        self._scheduler = threading.Thread(target=self._schedule, name="pulls", daemon=True)
+        self._scheduler.start()
+
+    def expect(self, requests: Sequence[ImageRequest], keep: Sequence[ImageRequest]) -> None:
+        """Fetch ``requests`` in this order; what is on its way and not among them is given up."""
+        with self._change:
+            self._wanted, self._keep = list(requests), list(keep)
+            for request, job in list(self._jobs.items()):
+                if request not in self._wanted and job.state is not _State.OVER:
+                    job.cancel()
+                    del self._jobs[request]
+            for request in self._wanted:
+                self._begin(request)
+            self._change.notify_all()
+
+    def get(self, request: ImageRequest) -> LocalImage:
+        """The image, one of those expected, waiting for it.
+
+        Raises ``Untestable``, ``HostError`` or ``EngineLost``; asked again, it is tried again.
+        """
+        with self._change:
+            job = self._jobs.get(request) or self._begin(request)
+            while job.state is not _State.OVER:
+                self._change.wait(_TICK_SECONDS)
+            if job.error is not None:
+                del self._jobs[request]
+                raise job.error
+        assert job.image is not None
+        return job.image
+
+    def pulled(self) -> dict[ImageRequest, str]:
+        """The names of the images this run pulled and still has."""
+        with self._change:
+            return {request: job.name for request, job in self._jobs.items() if job.pulled}
+
+    def close(self) -> None:
+        """Give up what is still on its way."""
+        with self._change:
+            self._closed = True
+            for job in self._jobs.values():
+                if job.state is not _State.OVER:
+                    job.cancel()
+            self._change.notify_all()
+        for thread in (self._scheduler, *self._threads):
+            thread.join(30)
+
+    def _begin(self, request: ImageRequest) -> _Job:
+        job = self._jobs.get(request)
+        # what failed for a passing reason while it was not yet needed is tried again
+        if job is None or (isinstance(job.error, HostError) and job.state is _State.OVER):
+            job = self._jobs[request] = _Job(request)
+            thread = threading.Thread(
+                target=self._carry_out, args=(job,), name=f"pull {request.version}", daemon=True
+            )
+            self._threads.append(thread)
+            thread.start()
+        return job
+
+    def _carry_out(self, job: _Job) -> None:
+        try:
+            found = self._resolve(job.request, job.given_up)
+            if isinstance(found, LocalImage):
+                job.image = found
+            else:
+                job.remote = found
+                job.image = self._store.find(job.name) or self._fetch(job)
+        except Exception as error:  # raised again where the image is asked for
+            job.error = error
+        finally:
+            with self._change:
+                job.state = _State.OVER
+                self._change.notify_all()
+
+    def _fetch(self, job: _Job) -> LocalImage:
+        assert job.remote is not None
+        for attempt in count(1):
+            try:
+                self._pull_once(job)
+                break
+            except (PullFailed, PullStalled, PullCancelled) as trouble:
+                self._forget_unless_there(job)
+                self._after(job, trouble, attempt)
+        image = self._store.find(job.name)
+        if image is None:
+            raise Untestable(SkipReason.NOT_PULLABLE, f"{job.name} was pulled and is not there")
+        with self._change:
+            self._budget.unpacked(job.remote.size, image.size)
+        return image.model_copy(update={"reference": job.request.reference})
+
+    def _pull_once(self, job: _Job) -> None:
+        """Pull once admitted."""
+        self._wait_for_admission(job)
+        assert job.pull is not None
+        try:
+            self._store.ledger.enter(job.name)
+            job.pulled = True
+            job.pull.run()
+        finally:
+            with self._change:
+                job.state, job.pull = _State.RESOLVING, None
+                self._change.notify_all()
+
+    def _forget_unless_there(self, job: _Job) -> None:
+        with suppress(EngineLost):
+            if self._store.find(job.name) is None:
+                self._store.ledger.strike(job.name)
+                job.pulled = False
+
+    def _after(self, job: _Job, trouble: Exception, attempt: int) -> None:
+        """Wait until it may be tried again, or raise what the trouble comes to."""
+        last = attempt >= _ATTEMPTS
+        name = job.request.reference
+        if isinstance(trouble, PullCancelled):
+            raise trouble
+        if isinstance(trouble, PullStalled):
+            if last:
+                raise HostError(
+                    f"Nothing came of {name} for {self._stall_seconds:.0f} s, {attempt} times: "
+                    "look after the registry, then resume the run."
+                )
+            self._say(f"{name}: nothing came for {self._stall_seconds:.0f} s; trying again")
+            return
+        assert isinstance(trouble, PullFailed)
+        if trouble.trouble is Trouble.MISSING:
+            raise Untestable(SkipReason.NOT_PUBLISHED, str(trouble))
+        if last and trouble.trouble is Trouble.CORRUPT:
+            raise Untestable(SkipReason.NOT_PULLABLE, f"{attempt} times: {trouble}")
+        if last:
+            raise HostError(
+                f"{name} cannot be pulled: {trouble}. Look after the registry or the network, "
+                "then resume the run."
+            )
+        self._say(f"{name}: {trouble}; trying again")
+        if trouble.trouble is Trouble.BUSY:
+            self._wait_turn(job.name)
+        elif job.given_up.wait(2.0**attempt):
+            raise PullCancelled(name)
+
+    def _wait_for_admission(self, job: _Job) -> None:
+        with self._change:
+            job.state = _State.WAITING
+            self._change.notify_all()
+            while job.state is _State.WAITING:
+                if job.given_up.is_set():
+                    raise PullCancelled(job.request.reference)
+                if job.error is not None:
+                    raise job.error
+                self._change.wait(_TICK_SECONDS)
+
+    def _schedule(self) -> None:
+        with self._change:
+            while not self._closed:
+                self._measure()
+                self._end_stalled()
+                self._tell()
+                self._admit()
+                self._change.wait(_TICK_SECONDS)
+
+    def _active(self) -> list[_Job]:
+        return [job for job in self._jobs.values() if job.state is _State.PULLING]
+
+    def _admit(self) -> None:
+        for request in self._wanted:
+            job = self._jobs.get(request)
+            if job is None or job.state is not _State.WAITING or job.error is not None:
+                continue
+            active = self._active()
+            needed_now = request == self._wanted[0]
+            if len(active) >= self._lanes.allowed and not needed_now:
+                return
+            try:
+                if not self._make_room(job, active, needed_now=needed_now):
+                    return
+            except (VbisectError, Untestable) as error:
+                job.error = error
+                self._change.notify_all()
+                continue
+            assert job.remote is not None
+            job.pull = Pull(self._engine, job.name, job.remote.size)
+            job.state = _State.PULLING
+            self._sample = (time.monotonic(), 0, 0)
+            self._change.notify_all()
+
+    def _make_room(self, job: _Job, active: list[_Job], *, needed_now: bool) -> bool:
+        """Whether the image fits by now, after removing less useful ones.
+
+        Raises ``HostError`` when the image that is needed now never will.
+        """
+        coming = {layer for other in active for layer in other.layers}
+        present = self._store.present_layers() | coming
+        job.needed = self._budget.needed(job.layers, present)
+        if self._budget.limit is None:
+            return True
+        own = self._store.own()
+        reserved = sum(other.needed for other in active)
+        order = self._least_useful_first(own)
+        evictions = self._budget.evictions(own, job.needed, reserved, order)
+        if evictions is None:
+            if needed_now and active:
+                active[-1].cancel()  # whatever else is coming has to make way
+            elif needed_now:
+                kept = {name: own[name] for name in own if name not in order}
+                raise HostError(
+                    f"{job.request.reference} needs {_gigabytes(job.needed)} of disk while it is "
+                    f"pulled, and {_gigabytes(self._budget.limit)} is the budget: pass "
+                    f"--disk-budget {_gigabytes(taken(kept) + job.needed, up=True)} or more, "
+                    "and free as much."
+                )
+            return False
+        for name in evictions:
+            if not self._store.remove(name):
+                return False  # a container that is being removed still holds it
+            self._forget(name)
+            self._say(f"removed {name} to stay within the disk budget")
+        return True
+
+    def _least_useful_first(self, own: dict[str, dict[str, int]]) -> list[str]:
+        """What may be removed; the longest there first, what is worth keeping last."""
+        names = {r: job.name for r, job in self._jobs.items() if job.remote is not None}
+        wanted = {names[request] for request in self._wanted if request in names}
+        keep = [names[request] for request in self._keep if request in names]
+        others = [name for name in own if name not in wanted and name not in keep]
+        return [*others, *(name for name in reversed(keep) if name not in wanted)]
+
+    def _forget(self, name: str) -> None:
+        for request, job in list(self._jobs.items()):
+            if job.state is _State.OVER and job.remote is not None and job.name == name:
+                del self._jobs[request]
+
+    def _measure(self) -> None:
+        """Sample how fast the pulls are while their number stays the same."""
+        pulls = [job.pull for job in self._active() if job.pull is not None]
+        coming = sum(pull.downloading for pull in pulls)
+        done = sum(pull.done_bytes for pull in pulls)
+        since, number, before = self._sample
+        now = time.monotonic()
+        if coming != number or done < before:
+            self._sample = (now, coming, done)
+        elif coming and now - since >= _SAMPLE_SECONDS:
+            self._lanes.measured(coming, (done - before) / (now - since))
+            self._sample = (now, coming, done)
+
+    def _end_stalled(self) -> None:
+        now = time.monotonic()
+        active = [job.pull for job in self._active() if job.pull is not None]
+        for pull in active:
+            # one that waits for the engine to begin with it is not stalled while others go on
+            alone = all(other is pull or not other.downloading for other in active)
+            if now - pull.last_sign > self._stall_seconds and (pull.downloading or alone):
+                pull.stalled()
+
+    def _tell(self) -> None:
+        if time.monotonic() - self._said < _SAY_SECONDS:
+            return
+        shares = [
+            f"{job.request.version} {_gigabytes(job.pull.done_bytes)} of "
+            f"{_gigabytes(job.remote.size)}"
+            for job in self._active()
+            if job.pull is not None and job.remote is not None
+        ]
+        if shares:
+            self._said = time.monotonic()
+            self._say("pulling " + ", ".join(shares))
+
+
+def _gigabytes(size: int, *, up: bool = False) -> str:
+    """``size`` bytes as an option takes them; ``up`` rounds up."""
+    if size < 10**9:
+        return f"{size / 1e6 + (0.5 if up else 0):.0f}MB"
+    return f"{size / 1e9 + (0.05 if up else 0):.1f}GB"

@@ -1,0 +1,63 @@
+"""Errors of a Docker engine, told apart: those that any release would meet, and the others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import requests
+import urllib3
+from docker.errors import APIError
+
+from vbisect.errors import EngineLost, HostError
+from vbisect.text import one_line
+
+_HOST_FAULTS = (
+    (
+        r"could not select device driver|unknown or invalid runtime name"
+        r"|nvidia-container-cli: (?:initialization|device|detection) error"
+        r"|failed to discover GPU|unresolvable CDI devices",
+        "This host's engine has no GPU runtime: install the NVIDIA container toolkit and restart "
+        "the engine, or pass --gpus none --device cpu.",
+    ),
+    (
+        r"no space left on device|disk quota exceeded",
+        "Free disk space on the engine's host (vbisect clean, docker system prune), or lower "
+        "--disk-budget.",
+    ),
+    (
+        r"permission denied.*docker\.sock",
+        "Add yourself to the docker group, or use another --docker-host.",
+    ),
+    (r"cgroup.*not supported|memory limit .* not supported", "Leave --memory out on this host."),
+)
+_COMPILED = tuple((re.compile(pattern, re.IGNORECASE), advice) for pattern, advice in _HOST_FAULTS)
+
+
+@contextmanager
+def engine_faults(where: str) -> Iterator[None]:
+    """Turn what the engine's client raises in the block into what it means for a run.
+
+    Raises ``EngineLost`` when nothing answers any more, ``HostError`` for what every release would
+    meet; other ``APIError`` pass through.
+    """
+    try:
+        yield
+    except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+        if isinstance(error, APIError):  # the SDK derives its own errors from those of requests
+            raise_host_fault(explanation(error))
+            raise
+        raise EngineLost(f"The Docker engine at {where} stopped answering.") from error
+
+
+def raise_host_fault(text: str) -> None:
+    """Raise ``HostError`` when ``text``, an engine's words, tells of a fault of the host."""
+    for pattern, advice in _COMPILED:
+        if pattern.search(text):
+            raise HostError(f"{one_line(text)}: {advice}") from None
+
+
+def explanation(error: APIError) -> str:
+    """The engine's own words."""
+    return str(error.explanation or error)

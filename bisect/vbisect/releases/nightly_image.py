@@ -1,0 +1,132 @@
+"""What ``nightly`` means for images: a digest, and the commit behind it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+
+from packaging.version import Version
+
+from vbisect.errors import HostError, UsageError
+from vbisect.registry import HubTag, ImageMissing, ImageReference, Registry, TagsCutOff, hub_tags
+from vbisect.registry.reference import DOCKER_HUB
+from vbisect.releases.catalogue import catalogue
+from vbisect.releases.release import Release
+from vbisect.releases.source import KnownReleases
+from vbisect.text import one_line
+
+_COMMIT_TAG = re.compile(r"nightly-([0-9a-f]{40})")
+_AT_ONCE = 8
+
+
+class NightlyImages:
+    """The nightly images of one repository.
+
+    The versions of these builds are not known before they run. They are given one that says when
+    they were made and from which commit: ``0.33.1.dev202611200312+g0123abcde``.
+    """
+
+    def __init__(self, registry: Registry, repository: str, platform: str) -> None:
+        self._registry = registry
+        self._repository = ImageReference.parse(repository)
+        self._platform = platform
+
+    def resolve(self, asked: str, known: KnownReleases, notes: list[str]) -> Release:
+        """``nightly`` or ``nightly-<commit>``, pinned to a digest.
+
+        The newest release instead of a ``nightly`` that cannot be had. Raises ``UsageError`` for a
+        commit that has no image.
+        """
+        try:
+            release = self._pinned(asked, known)
+        except (HostError, ImageMissing) as error:
+            if asked != "nightly":
+                raise UsageError(f"{asked}: {one_line(str(error))}") from None
+            notes.append(
+                f"NO NIGHTLY could be had ({one_line(str(error))}): "
+                f"using the newest release, {known.newest.version}, instead."
+            )
+            return known.newest
+        commit = f"commit {release.commit}" if release.commit else "of an unknown commit"
+        notes.append(f"{asked} is {release.version} ({release.image}, {commit}).")
+        return release
+
+    def between(self, end: Release, known: KnownReleases) -> tuple[Release, ...]:
+        """The commits that have an image, after the newest release and before ``end``."""
+        try:
+            found = self._by_commit(known)
+        except (HostError, ImageMissing):
+            return ()
+        low, high = Version(known.newest.version), Version(end.version)
+        later = {release.version: release for release in found if release.image != end.image}
+        return tuple(r for r in later.values() if low < Version(r.version) < high)
+
+    def _pinned(self, tag: str, known: KnownReleases) -> Release:
+        image = self._registry.image(self._repository.with_tag(tag), self._platform)
+        commit = image.commit
+        if named := _COMMIT_TAG.fullmatch(tag):
+            commit = named[1]
+        elif commit is None:
+            commit = self._commit_of(image.digest)
+        return self._release(image.digest, commit, image.created, known)
+
+    def _commit_of(self, digest: str) -> str | None:
+        """The commit whose own tag points at the same image."""
+        tags = [tag for tag in self._registry.tags(self._repository) if _COMMIT_TAG.fullmatch(tag)]
+        references = [self._repository.with_tag(tag) for tag in tags]
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            digests = pool.map(self._registry.digest, references)
+        same = (tag for tag, found in zip(tags, digests, strict=True) if found == digest)
+        return next((tag.removeprefix("nightly-") for tag in same), None)
+
+    def _by_commit(self, known: KnownReleases) -> Iterable[Release]:
+        if self._repository.registry == DOCKER_HUB:
+            # Docker Hub's own listing has the dates, and does not count as a pull
+            return [
+                self._release(tag.digest, named[1], tag.updated, known)
+                for tag in _listed(self._repository.repository)
+                if tag.digest and (named := _COMMIT_TAG.fullmatch(tag.name))
+            ]
+        tags = [tag for tag in self._registry.tags(self._repository) if _COMMIT_TAG.fullmatch(tag)]
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            return list(pool.map(lambda tag: self._pinned(tag, known), tags))
+
+    def _release(
+        self, digest: str, commit: str | None, created: datetime | None, known: KnownReleases
+    ) -> Release:
+        made = (created or datetime.fromtimestamp(0, UTC)).astimezone(UTC)
+        local = f"+g{commit[:9]}" if commit else ""
+        return Release(
+            version=f"{_following(made, known)}.dev{made:%Y%m%d%H%M}{local}",
+            wheels={},
+            image=str(self._repository.with_digest(digest)),
+            commit=commit,
+        )
+
+
+def _listed(repository: str) -> tuple[HubTag, ...]:
+    try:
+        return hub_tags(repository)
+    except TagsCutOff as cut:
+        return cut.tags
+
+
+def _following(made: datetime, known: KnownReleases) -> str:
+    """The version after the newest release that was out when a build was ``made``."""
+    before = [
+        Version(release.version)
+        for release in known.releases
+        if not Version(release.version).is_prerelease and _out_by(release.version, made)
+    ]
+    newest = max(before, default=Version(known.releases[0].version))
+    return f"{newest.major}.{newest.minor}.{newest.micro + 1}"
+
+
+def _out_by(version: str, moment: datetime) -> bool:
+    """A release the catalogue does not know is newer than all it knows."""
+    entry = catalogue().get(version)
+    if entry is None:
+        return True
+    return datetime.fromisoformat(entry.uploaded) <= moment

@@ -1,0 +1,84 @@
+"""What a run in containers is told: which engine, which images, and what containers may use."""
+
+from __future__ import annotations
+
+import re
+
+from pydantic import BaseModel, ConfigDict
+
+from vbisect.errors import UsageError
+from vbisect.releases import Device
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_UNITS |= {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?", re.IGNORECASE)
+_SMALLEST_MEMORY = 6 * 2**20
+"""The least memory an engine gives a container (docs.docker.com, resource constraints)."""
+
+BUILD_MODES = ("never", "auto", "always")
+
+
+class DockerSettings(BaseModel):
+    """The settings of ``--runtime docker``; sizes in bytes, ``None`` for the default.
+
+    ``images`` names the image of single versions. ``build`` is ``never``, ``auto`` (where the
+    registry has no image of a release) or ``always``.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    host: str | None = None
+    image_repo: str
+    image_variant: str | None = None
+    images: dict[str, str] = {}
+    gpus: str
+    memory: int | None = None
+    build: str = "never"
+    base_image: str | None = None
+    disk_budget: int | None = None
+    pull_timeout: float = 300
+
+    def image_name(self, version: str) -> str:
+        """The image of ``version``, by its moving tag."""
+        suffix = f"-{self.image_variant}" if self.image_variant else ""
+        return self.images.get(version) or f"{self.image_repo}:v{version}{suffix}"
+
+
+def default_image_repo(device: Device) -> str:
+    """Where the official images are (docs.vllm.ai, "Using Docker")."""
+    return "vllm/vllm-openai-cpu" if device is Device.CPU else "vllm/vllm-openai"
+
+
+def parse_size(option: str, value: str) -> int:
+    """Bytes of ``200GB``, ``1.5TiB`` or a plain number; raises ``UsageError`` naming ``option``."""
+    match = _SIZE.fullmatch(value.strip())
+    if match is None:
+        raise UsageError(f"{option} {value}: write a size like 200GB or 1.5TiB.")
+    return int(float(match[1]) * _UNITS[(match[2] or "").lower()])
+
+
+def parse_memory(value: str) -> int:
+    """Bytes of ``--memory``; raises ``UsageError`` for less than an engine accepts."""
+    size = parse_size("--memory", value)
+    if size < _SMALLEST_MEMORY:
+        raise UsageError(f"--memory {value}: a container needs at least 6 MB.")
+    return size
+
+
+def parse_gpus(value: str) -> str:
+    """``all``, ``none`` or device ids with commas between; raises ``UsageError``."""
+    words = value.replace(" ", "")
+    if words in ("all", "none") or re.fullmatch(r"[\w-]+(,[\w-]+)*", words):
+        return words
+    raise UsageError(f"--gpus {value}: write all, none, or ids like 0,1.")
+
+
+def parse_image(value: str) -> tuple[str, str]:
+    """Version and image of ``--image VERSION=REFERENCE``; raises ``UsageError``."""
+    from vbisect.registry.reference import ImageReference
+    from vbisect.releases.candidates import parse_version
+
+    version, equals, reference = value.partition("=")
+    if not equals:
+        raise UsageError(f"--image {value}: write VERSION=IMAGE, as in 0.8.5=my/vllm:patched.")
+    return str(parse_version(version)), str(ImageReference.parse(reference))

@@ -1,0 +1,221 @@
+"""The runtime that pulls images into a Docker engine and runs servers in containers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+from vbisect.builds.disk import DiskBudget, taken
+from vbisect.builds.image_store import ImageStore, LocalImage
+from vbisect.builds.pulls import ImageRequest, Pulls
+from vbisect.engine import connect
+from vbisect.engine.images import plain_http_registries, platform_of
+from vbisect.engine.leftovers import owner_labels, remove_leftovers
+from vbisect.errors import HostError
+from vbisect.launch import LaunchSpec, Server
+from vbisect.launch.container import (
+    ContainerImage,
+    ContainerOptions,
+    launch_container,
+    token_variables,
+)
+from vbisect.reasons import SkipReason, Untestable
+from vbisect.registry import ImageMissing, ImageReference, Registry, RemoteImage
+from vbisect.releases import Device, Release
+from vbisect.run.host import host_facts
+from vbisect.run.image_builds import ImageBuilds
+from vbisect.run.records import Build
+from vbisect.run.runtimes.interface import Fetched, Say
+from vbisect.run.settings import RunSettings
+
+_SHARED_MEMORY = 16 * 2**30
+"""A limit, not a reservation: tensor-parallel workers talk through shared memory."""
+
+_COMES_BACK_SECONDS = 120
+_KEPT_FREE = 0.1
+
+
+class DockerRuntime:
+    """One engine and its images, for one run."""
+
+    lookahead = 2
+
+    def __init__(self, settings: RunSettings, run_dir: Path, say: Say) -> None:
+        assert settings.docker is not None
+        self._settings = settings
+        self._docker = settings.docker
+        self._run_dir = run_dir
+        self._say = say
+        self.stops_beside = settings.device is Device.CPU
+        self._registry_lost: HostError | None = None
+        self._stack = ExitStack()
+        with self._stack:
+            self.engine = self._stack.enter_context(connect(self._docker.host, owner=run_dir))
+            plain = plain_http_registries(self.engine)
+            self._registry = self._stack.enter_context(
+                Registry(plain_http=plain, on_wait=lambda text, _: say(text))
+            )
+            self._store = ImageStore(self.engine)
+            self._platform = platform_of(self.engine)
+            self._builds = ImageBuilds(self.engine, settings, run_dir)
+            self._pulls = self._stack.enter_context(self._open_pulls())
+            self._stack = self._stack.pop_all()
+
+    def expect(self, releases: Sequence[Release], keep: Sequence[Release]) -> None:
+        self._pulls.expect(
+            [self._request(release) for release in releases],
+            [self._request(release) for release in keep],
+        )
+
+    def fetch(self, release: Release) -> Fetched:
+        image = self._pulls.get(self._request(release))
+        notes = (
+            (f"Built by vbisect: {image.reference}.",) if "vbisect.built" in image.labels else ()
+        )
+        evidence = {
+            "image": image.model_dump(mode="json", exclude={"labels"}),
+            "engine": self.engine.facts(),
+            **({} if self.engine.remote else {"host": host_facts()}),
+        }
+        return Fetched(
+            build=Build(kind="image", ref=image.reference, digest=image.digest),
+            evidence=evidence,
+            launch=partial(self._launch, release, image),
+            notes=notes,
+        )
+
+    def recover(self) -> None:
+        """Wait for the engine; what it left of the lost trial is removed."""
+        deadline = time.monotonic() + _COMES_BACK_SECONDS
+        while not self.engine.answers():
+            if time.monotonic() > deadline:
+                raise HostError(
+                    f"The Docker engine at {self.engine.where} did not come back within "
+                    f"{_COMES_BACK_SECONDS} s: start it, then resume the run."
+                )
+            time.sleep(0.5)
+        self.end_orphans()
+
+    def end_orphans(self) -> int:
+        return remove_leftovers(self.engine, self._run_dir)
+
+    def close(self, needless: Sequence[Release]) -> None:
+        with self._stack:
+            self._pulls.close()
+            with suppress(HostError):  # whatever is left is found at the next start
+                remove_leftovers(self.engine, self._run_dir)
+                requests = {self._request(release) for release in needless}
+                for request, name in self._pulls.pulled().items():
+                    if request in requests:
+                        self._store.remove(name)
+
+    @contextmanager
+    def _open_pulls(self) -> Iterator[Pulls]:
+        pulls = Pulls(
+            self.engine,
+            self._store,
+            self._resolve,
+            DiskBudget(self._budget()),
+            stall_seconds=self._docker.pull_timeout,
+            wait_turn=lambda name: self._registry.digest(ImageReference.parse(name)),
+            say=self._say,
+        )
+        try:
+            yield pulls
+        finally:
+            pulls.close()
+
+    def _budget(self) -> int | None:
+        """The budget asked for, else what keeps a tenth of the disk free."""
+        if self._docker.disk_budget is not None:
+            return self._docker.disk_budget
+        disk = self.engine.disk()
+        if disk is None:
+            self._say("the engine's disk cannot be looked at: pass --disk-budget to limit images")
+            return None
+        return max(0, taken(self._store.own()) + disk.free - int(disk.total * _KEPT_FREE))
+
+    def _request(self, release: Release) -> ImageRequest:
+        reference = release.image or self._docker.image_name(release.version)
+        return ImageRequest(version=release.version, reference=reference)
+
+    def _resolve(
+        self, request: ImageRequest, given_up: threading.Event
+    ) -> LocalImage | RemoteImage:
+        """The image by what its tag points at now; built where that was asked for."""
+        if self._docker.build == "always":
+            return self._built(request, given_up)
+        reference = ImageReference.parse(request.reference)
+        try:
+            if self._registry_lost is not None and reference.registry in str(self._registry_lost):
+                raise self._registry_lost
+            digest = reference.digest or self._registry.digest(reference)
+        except HostError as lost:
+            return self._without_registry(request, lost)
+        if digest is None:
+            return self._not_published(request, given_up)
+        pinned = reference.with_digest(digest)
+        local = self._store.find(str(pinned))
+        if local is not None:
+            return local.model_copy(update={"reference": request.reference})
+        try:
+            remote = self._registry.image(pinned, self._platform)
+        except ImageMissing as missing:
+            raise Untestable(SkipReason.NOT_PUBLISHED, str(missing)) from None
+        return remote
+
+    def _without_registry(self, request: ImageRequest, lost: HostError) -> LocalImage:
+        """What the engine has of it, when the registry does not answer."""
+        local = self._store.find(request.reference) or self._store.built(
+            request.version, self._settings.device
+        )
+        if local is None:
+            raise lost
+        self._registry_lost = lost
+        self._say(f"{request.reference}: the registry does not answer; the local image is used")
+        return local
+
+    def _not_published(self, request: ImageRequest, given_up: threading.Event) -> LocalImage:
+        if self._docker.build == "auto":
+            return self._built(request, given_up)
+        built = self._store.built(request.version, self._settings.device)
+        if built is not None:
+            return built
+        raise Untestable(
+            SkipReason.NOT_PUBLISHED, f"the registry has no {request.reference} (see --build auto)"
+        )
+
+    def _built(self, request: ImageRequest, given_up: threading.Event) -> LocalImage:
+        self._say(f"{request.version}: building the image")
+        tag = self._builds.build(request.version, given_up)
+        image = self._store.find(tag)
+        if image is None:
+            raise Untestable(SkipReason.BUILD_FAILED, f"{tag} was built and is not there")
+        return image
+
+    @contextmanager
+    def _launch(self, release: Release, image: LocalImage, spec: LaunchSpec) -> Iterator[Server]:
+        container = ContainerImage(image.id, image.entrypoint)
+        options = ContainerOptions(
+            gpus=self._docker.gpus,
+            memory=self._docker.memory,
+            shared_memory=_SHARED_MEMORY,
+            mounts=self._mounts(image),
+            secrets=token_variables(),
+            labels=owner_labels(self._run_dir),
+        )
+        known = release.image is None or release.commit is not None
+        with launch_container(spec, self.engine, container, options, version_known=known) as server:
+            yield server
+
+    def _mounts(self, image: LocalImage) -> dict[str, str]:
+        """The user's Hugging Face cache, and a volume for what this image compiles."""
+        mounts = {f"vbisect-vllm-{image.id.removeprefix('sha256:')[:12]}": "/root/.cache/vllm"}
+        home = self.engine.home()
+        if home is not None:
+            mounts[f"{home}/.cache/huggingface"] = "/root/.cache/huggingface"
+        return mounts
