@@ -45,8 +45,10 @@ def _top(
     pass
 
 
-@app.command()
+@app.command("run", help="Find the release between --from and --to where the answer changes.")
+@app.command("plan", help="What a run with these options would do; starts nothing.")
 def run(
+    context: typer.Context,
     start: Annotated[str | None, typer.Option("--from", help="Oldest release.")] = None,
     end: Annotated[
         str | None, typer.Option("--to", help="Newest release, or nightly, or latest.")
@@ -146,11 +148,15 @@ def run(
     results: Annotated[Path, typer.Option(help="Where run directories go.")] = Path("results"),
     json_output: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """Find the release between --from and --to where the answer changes."""
     from vbisect.commands.run import new_run, old_run
     from vbisect.run.prepare import DockerOptions, RunOptions
 
+    planned = context.info_name == "plan"
     if resume is not None:
+        if planned:
+            raise typer.BadParameter(
+                "a run that was begun has its plan already", param_hint="--resume"
+            )
         state, run_dir = old_run(resume, start=start, end=end)
     else:
         options = RunOptions(
@@ -192,6 +198,11 @@ def run(
             confidence=confidence,
             boot_timeout=boot_timeout,
         )
+        if planned:
+            from vbisect.commands.plan import print_plan
+
+            print_plan(options, json_output=json_output)
+            return
         state, run_dir = new_run(options, results)
     _print_run(state, run_dir, json_output)
 
@@ -235,10 +246,29 @@ def report(
 @app.command()
 def clean(
     version: Annotated[
-        list[str] | None, typer.Argument(help="Only environments of these versions.")
+        list[str] | None, typer.Argument(help="Only what is of these versions.")
+    ] = None,
+    docker_host: Annotated[
+        str | None, typer.Option(help="The engine, as in ssh://user@gpu01.")
     ] = None,
 ) -> None:
-    """Remove the environments vbisect made, except those in use."""
-    from vbisect.commands.clean import remove_environments
+    """Remove what vbisect made or pulled, except what is in use."""
+    from vbisect.commands.clean import remove_everything
 
-    remove_environments(tuple(version or ()))
+    remove_everything(tuple(version or ()), docker_host)
+
+
+@app.command()
+def doctor(
+    device: Annotated[str, typer.Option(help="auto, cuda or cpu.")] = "auto",
+    docker_host: Annotated[
+        str | None, typer.Option(help="The engine, as in ssh://user@gpu01.")
+    ] = None,
+    image_repo: Annotated[
+        str | None, typer.Option(help="Repository of the images (vllm/vllm-openai).")
+    ] = None,
+) -> None:
+    """Is this host fit: engine, GPU and driver, disk, registry, tokens."""
+    from vbisect.commands.doctor import examine
+
+    raise typer.Exit(examine(device, docker_host, image_repo))

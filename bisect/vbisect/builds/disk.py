@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-_USUAL_UNPACKED = 2.8
+USUAL_UNPACKED = 2.8
 """Unpacked bytes for each compressed one: vLLM's images of 9–12 GB unpack to 25–29 GB."""
 
 
@@ -14,7 +14,7 @@ class DiskBudget:
     """``limit`` is what vbisect's images may take, in bytes; ``None`` for no limit."""
 
     limit: int | None
-    _unpacked: float = field(default=_USUAL_UNPACKED)
+    _unpacked: float = field(default=USUAL_UNPACKED)
     _seen: bool = False
 
     def unpacked(self, compressed: int, bytes_on_disk: int) -> None:

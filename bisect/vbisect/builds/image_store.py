@@ -82,7 +82,7 @@ class ImageStore:
 
         A layer that an image of somebody else has too costs nothing and is left out.
         """
-        names = self.ledger.names()
+        names = self.ledger.entries()
         images = self._all()
         known = {digest: image for image in images for digest in image.attrs["RepoDigests"] or ()}
         own = {name: known[name] for name in names if name in known}

@@ -211,7 +211,7 @@ class Pulls:
         self._wait_for_admission(job)
         assert job.pull is not None
         try:
-            self._store.ledger.enter(job.name)
+            self._store.ledger.enter(job.name, job.request.reference)
             job.pulled = True
             job.pull.run()
         finally:

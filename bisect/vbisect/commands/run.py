@@ -19,8 +19,6 @@ from vbisect.run.state import RunState
 
 def new_run(options: RunOptions, results: Path) -> tuple[RunState, Path]:
     """Check everything, make the run directory, and carry the run to its end."""
-    if not options.start or not options.end:
-        raise UsageError("Give both --from and --to, or --resume RUN_DIR.")
     with _signals_as_interrupt():
         settings = prepare(options)
         run_dir = make_run_dir(results, settings.run_id)

@@ -90,6 +90,8 @@ def prepare(options: RunOptions) -> RunSettings:
     Raises ``UsageError`` for a wrong option and ``HostError`` for one this host cannot honour.
     Nothing is started; only the package index is asked.
     """
+    if not options.start or not options.end:
+        raise UsageError("Give both --from and --to, or --resume RUN_DIR.")
     _check_numbers(options)
     serve_args = tuple(parse_serve_argument(value) for value in options.serve_args)
     env = tuple(parse_variable(value) for value in options.env)

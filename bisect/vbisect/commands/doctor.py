@@ -1,0 +1,26 @@
+"""``vbisect doctor``: is this host fit, and what to do where it is not."""
+
+from __future__ import annotations
+
+from vbisect.engine import connect, engine_answers
+from vbisect.run.doctor import Verdict, findings
+from vbisect.run.prepare import choose_device
+from vbisect.text import one_line
+
+_UNFIT = 4
+
+
+def examine(device: str, docker_host: str | None, image_repo: str | None) -> int:
+    """Print one line for each part of the host; returns the exit code, 0 when runs can work."""
+    if docker_host is not None or engine_answers():
+        with connect(docker_host) as engine:
+            chosen = choose_device(device, engine)
+    else:
+        chosen = choose_device(device)
+    missing = False
+    for finding in findings(chosen, docker_host, image_repo):
+        missing |= finding.verdict is Verdict.MISSING
+        print(f"{finding.verdict:<8} {finding.part}: {one_line(finding.found)}")
+        if finding.advice and finding.verdict is not Verdict.OK:
+            print(f"         {one_line(finding.advice)}")
+    return _UNFIT if missing else 0

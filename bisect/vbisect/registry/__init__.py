@@ -1,0 +1,22 @@
+"""What a container registry knows of images, asked over HTTP without pulling anything."""
+
+from vbisect.registry.answer import ImageMissing
+from vbisect.registry.client import Registry
+from vbisect.registry.hub import HubTag, TagsCutOff, hub_tags
+from vbisect.registry.image import RemoteImage, RemoteLayer
+from vbisect.registry.reference import ImageReference
+from vbisect.registry.retry import Patience
+from vbisect.registry.transport import is_loopback
+
+__all__ = [
+    "HubTag",
+    "ImageMissing",
+    "ImageReference",
+    "Patience",
+    "Registry",
+    "RemoteImage",
+    "RemoteLayer",
+    "TagsCutOff",
+    "hub_tags",
+    "is_loopback",
+]
