@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from itertools import count
+from itertools import count, takewhile
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
@@ -146,6 +146,20 @@ class Pulls:
                 raise job.error
         assert job.image is not None
         return job.image
+
+    def wait_for_turn(self, request: ImageRequest, given_up: threading.Event) -> None:
+        """Wait until everything wanted before ``request`` is there: a build takes the whole host.
+
+        Raises ``PullCancelled`` when it is given up.
+        """
+        with self._change:
+            while any(
+                (job := self._jobs.get(earlier)) is not None and job.state is not _State.OVER
+                for earlier in takewhile(request.__ne__, self._wanted)
+            ):
+                if given_up.is_set():
+                    raise PullCancelled(request.reference)
+                self._change.wait(_TICK_SECONDS)
 
     def pulled(self) -> dict[ImageRequest, str]:
         """The names of the images this run pulled and still has."""

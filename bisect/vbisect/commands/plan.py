@@ -34,8 +34,8 @@ def plan_lines(plan: Plan) -> list[str]:
     ]
     if plan.download_worst is not None and plan.download_mean is not None:
         lines += [
-            f"downloads:  {_gb(plan.download_worst)} at most, {_gb(plan.download_mean)} on average, "
-            "beside what is pulled ahead and given up",
+            f"downloads:  {_gb(plan.download_worst)} at most, "
+            f"{_gb(plan.download_mean)} on average, beside pulls that are given up",
             f"disk:       {_gb(plan.disk_worst or 0)} at most once unpacked; "
             f"{_free(plan)}{_budget(plan)}",
         ]

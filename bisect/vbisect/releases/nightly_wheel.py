@@ -13,6 +13,13 @@ NIGHTLY_INDEX = "https://wheels.vllm.ai/nightly"
 """vLLM's index of wheels built from its main branch (docs.vllm.ai, installation)."""
 
 
+def nightly_index(build: str, device: Device) -> str:
+    """The index of the wheels of one build: ``nightly``, or a commit of 40 hex digits."""
+    root = os.environ.get("VBISECT_NIGHTLY_INDEX", NIGHTLY_INDEX).rstrip("/")
+    index = f"{root.rpartition('/')[0]}/{build}"
+    return f"{index}/cpu" if device is Device.CPU else index
+
+
 class NightlyWheels:
     """The nightly builds that have a wheel for ``device``."""
 
@@ -23,9 +30,7 @@ class NightlyWheels:
         """The newest build of vLLM's main branch, or the newest release where there is none."""
         if asked != "nightly":
             raise UsageError(f"{asked} names an image: use it with --runtime docker.")
-        index = os.environ.get("VBISECT_NIGHTLY_INDEX", NIGHTLY_INDEX).rstrip("/")
-        if self._device is Device.CPU:
-            index += "/cpu"
+        index = nightly_index("nightly", self._device)
         try:
             listed = list_versions("vllm", pre=True, index=index, timeout=30)
             # pip's extra indexes are listed too: only a development build is a nightly

@@ -190,11 +190,12 @@ class DockerRuntime:
         )
 
     def _built(self, request: ImageRequest, given_up: threading.Event) -> LocalImage:
+        self._pulls.wait_for_turn(request, given_up)
         self._say(f"{request.version}: building the image")
-        tag = self._builds.build(request.version, given_up)
-        image = self._store.find(tag)
+        built = self._builds.build(request.version, given_up)
+        image = self._store.find(built.tag)
         if image is None:
-            raise Untestable(SkipReason.BUILD_FAILED, f"{tag} was built and is not there")
+            raise Untestable(SkipReason.BUILD_FAILED, f"{built.tag} was built and is not there")
         return image
 
     @contextmanager
