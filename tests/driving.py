@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -10,10 +11,12 @@ import sys
 import time
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from docker.errors import NotFound
 
 from standin.behaviour import Behaviour
 from standin.index import PackageIndex
@@ -21,6 +24,7 @@ from standin.running import alive, wait
 from standin.wheels import build_wheel
 
 NOWHERE = "http://127.0.0.1:9/nightly"  # the discard port: refused at once
+NO_ENGINE = "/nowhere/docker.sock"
 CPU = ("--device", "cpu")
 
 
@@ -129,10 +133,20 @@ class Vbisect:
             "XDG_STATE_HOME": str(scratch / "state"),  # where an unexpected error would be logged
             "TMPDIR": str(self.temporary),
             "COLUMNS": "200",
+            "DOCKER_HOST": f"unix://{NO_ENGINE}",  # a test that wants one says so
         }
         # bytecode halves the time that every start takes
         self.env.pop("PYTHONDONTWRITEBYTECODE", None)
         self._started: list[Started] = []
+
+    def on_engine(self, url: str) -> Vbisect:
+        """Use this Docker engine, and none of the settings of whoever runs the tests."""
+        home = self.results.with_name(f"{self.results.name}-home")
+        (home / ".cache" / "huggingface").mkdir(parents=True, exist_ok=True)
+        for name in ("DOCKER_CONTEXT", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+            self.env.pop(name, None)
+        self.env |= {"DOCKER_HOST": url, "DOCKER_CONFIG": str(home / ".docker"), "HOME": str(home)}
+        return self
 
     def __call__(self, *arguments: str | Path, timeout: float = 150, **env: str) -> Done:
         """Run it to its end."""
@@ -176,6 +190,51 @@ class Vbisect:
         for pid in processes(f"VBISECT_CACHE_DIR={self.cache}\0".encode()):
             os.kill(pid, signal.SIGKILL)
         return left
+
+
+class OnEngine:
+    """What an engine has of one registry's images, and of the containers of one vbisect."""
+
+    def __init__(self, client: Any, registry: str, results: Path) -> None:
+        self.client, self.registry, self._results = client, registry, results
+
+    def digests(self) -> set[str]:
+        """The digests of the registry's images that are there."""
+        names = {name for image in self._images() for name in image.attrs["RepoDigests"]}
+        return {name.partition("@")[2] for name in names if name.startswith(f"{self.registry}/")}
+
+    def unpacked(self, without: Collection[str] = ()) -> int:
+        """Bytes of the layers of these images, each counted once, `without` those left out."""
+        sizes: dict[str, int] = {}
+        for image in self._images():
+            history = [entry["Size"] for entry in reversed(image.history()) if entry["Size"]]
+            sizes |= dict(zip(image.attrs["RootFS"]["Layers"], history, strict=False))
+        return sum(size for layer, size in sizes.items() if layer not in without)
+
+    def containers(self) -> list[Any]:
+        """The containers of this vbisect's runs, whatever their state."""
+        found = self.client.containers.list(
+            all=True, filters={"label": "vbisect.run"}, ignore_removed=True
+        )
+        here = str(self._results.absolute())
+        return [c for c in found if c.labels["vbisect.run_dir"].startswith(here)]
+
+    def remove(self) -> None:
+        """Remove these images and these containers."""
+        for container in self.containers():
+            container.remove(force=True, v=True)
+        for image in self._images():
+            for name in image.attrs["RepoDigests"] + image.tags:
+                if name.startswith(f"{self.registry}/"):
+                    with contextlib.suppress(NotFound):
+                        self.client.images.remove(name, force=True)
+
+    def _images(self) -> list[Any]:
+        found = []
+        for image in self.client.images.list():
+            if any(n.startswith(f"{self.registry}/") for n in image.attrs["RepoDigests"] or ()):
+                found.append(image)
+        return found
 
 
 def processes(mark: bytes) -> dict[int, str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from driving import Done, Vbisect
+from driving import NO_ENGINE, Done, Vbisect
 from standin.index import PackageIndex
 
 RANGE = ("--from", "0.27.1", "--to", "0.32.0")
@@ -58,7 +58,15 @@ CASES = {
     "env secret": run("--env", "HF_TOKEN=hf_abcdefgh", said="secrets are not recorded"),
     "secret": run("--serve-arg", f"--revision hf_{'aB3' * 8}", said="the value holds a secret"),
     "secret word": run("--", "/bin/echo", f"hf_{'aB3' * 8}", said="the value holds a secret"),
-    "runtime": run("--runtime", "docker", said="--runtime docker is not available", code=4),
+    "no engine": run("--runtime", "docker", said=f"answers at unix://{NO_ENGINE}", code=4),
+    "engine address": run("--docker-host", "gpu01", said="--docker-host gives no address"),
+    "not docker": run("--gpus", "all", said="--gpus is for --runtime docker, and this is"),
+    "plan": Case(("plan", "--from", "0.27.1"), "Give both --from and --to"),
+    "plan resumed": Case(("plan", "--resume", "{tmp}"), "a run that was begun has its plan"),
+    "doctor's engine": Case(("doctor", "--docker-host", "gpu01"), "--docker-host gives no"),
+    "clean's engine": Case(
+        ("clean", "--docker-host", f"unix://{NO_ENGINE}"), "No Docker engine answers at", 4
+    ),
     "device": Case(
         ("run", *RANGE, "--device", "cuda"), "nvidia-smi lists no GPU", 4, {"PATH": "{tmp}/bin"}
     ),

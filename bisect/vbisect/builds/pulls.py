@@ -166,6 +166,16 @@ class Pulls:
         with self._change:
             return {request: job.name for request, job in self._jobs.items() if job.pulled}
 
+    def forget_missing(self) -> None:
+        """Fetch again, when it is wanted again, what somebody removed from the engine.
+
+        Raises ``EngineLost``.
+        """
+        with self._change:
+            for request, job in list(self._jobs.items()):
+                if job.image is not None and self._store.find(job.image.id) is None:
+                    del self._jobs[request]
+
     def close(self) -> None:
         """Give up what is still on its way."""
         with self._change:

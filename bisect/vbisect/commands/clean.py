@@ -8,9 +8,9 @@ from vbisect.engine import connect, engine_answers
 
 def remove_everything(versions: tuple[str, ...], docker_host: str | None) -> None:
     """Remove what runs left, and say how much that freed; ``versions`` limits it to these."""
-    _remove_environments(versions)
     if docker_host is not None or engine_answers():
         _remove_from_engine(versions, docker_host)
+    _remove_environments(versions)
 
 
 def _remove_environments(versions: tuple[str, ...]) -> None:

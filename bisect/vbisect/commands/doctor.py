@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from vbisect.engine import connect, engine_answers
+from vbisect.engine import connect
+from vbisect.errors import HostError
 from vbisect.run.doctor import Verdict, findings
 from vbisect.run.prepare import choose_device
 from vbisect.text import one_line
@@ -12,10 +13,10 @@ _UNFIT = 4
 
 def examine(device: str, docker_host: str | None, image_repo: str | None) -> int:
     """Print one line for each part of the host; returns the exit code, 0 when runs can work."""
-    if docker_host is not None or engine_answers():
+    try:
         with connect(docker_host) as engine:
             chosen = choose_device(device, engine)
-    else:
+    except HostError:  # which is a finding
         chosen = choose_device(device)
     missing = False
     for finding in findings(chosen, docker_host, image_repo):

@@ -8,13 +8,14 @@ import tarfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import requests
-from docker.errors import APIError, DockerException
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.types import DeviceRequest, LogConfig
 from packaging.version import Version
 
@@ -38,6 +39,9 @@ MODEL_DIRECTORY = "/vbisect/model"
 """Where a local model is inside a container."""
 
 _COPIED_BYTES = 64 * 2**20
+_LAST_WORDS_SECONDS = 30
+"""How long the log of a container that has ended is read on; a flood may lie before its end."""
+
 _SERVE_SINCE = Version("0.11.1")
 """The first release whose image starts ``vllm serve`` (VLLM-FACTS)."""
 
@@ -118,6 +122,9 @@ def command_line(
     return ["vllm", "serve"], words
 
 
+_TROUBLE = (DockerException, requests.exceptions.RequestException, OSError)
+
+
 class _Running:
     """A started container: its log goes to a file, its end is noticed at once."""
 
@@ -126,7 +133,7 @@ class _Running:
         self._container = container
         self._log = log
         self._over = threading.Event()
-        self._ended: Ended | None = None
+        self._ended: Ended | EngineLost | None = None
         config = container.attrs["Config"]
         self.command = (*(config["Entrypoint"] or ()), *(config["Cmd"] or ()))
         self._writer = threading.Thread(target=self._write_log, name="log", daemon=True)
@@ -136,6 +143,8 @@ class _Running:
         self._container.start()
         self._writer.start()
         self._watcher.start()
+        with suppress(NotFound):
+            self._container.reload()
 
     def poll(self) -> Ended | None:
         """How it ended, ``None`` while it runs. Raises ``EngineLost``."""
@@ -145,23 +154,29 @@ class _Running:
         """As ``poll``, after waiting up to ``seconds`` for the end."""
         if not self._over.wait(seconds):
             return None
-        if self._ended is None:
-            raise EngineLost(f"The Docker engine at {self._engine.where} stopped answering.")
+        if isinstance(self._ended, EngineLost):
+            raise self._ended
         return self._ended
 
     def host_port(self) -> int | None:
         """The port the engine chose on its host's loopback, ``None`` when it has ended already."""
-        self._container.reload()
         published = self._container.ports.get(f"{PORT}/tcp")
         return int(published[0]["HostPort"]) if published else None
 
     def end(self) -> None:
-        """Remove the container; one that cannot be removed now is found by its label later."""
-        with suppress(DockerException, requests.exceptions.RequestException, OSError):
+        """End the container, read its log to the end, and remove it.
+
+        One that cannot be removed now is found by its label later.
+        """
+        if not self._over.is_set():
+            with suppress(*_TROUBLE):
+                self._container.kill()
+        if self._writer.ident is not None:
+            self._writer.join(_LAST_WORDS_SECONDS)
+        with suppress(*_TROUBLE):
             self._container.remove(force=True, v=True)
-        for thread in (self._writer, self._watcher):
-            if thread.ident is not None:
-                thread.join(10)
+        if self._watcher.ident is not None:
+            self._watcher.join(10)
 
     def _write_log(self) -> None:
         with suppress(Exception), self._log.open("ab") as handle:
@@ -171,16 +186,23 @@ class _Running:
 
     def _watch(self) -> None:
         try:
-            code = int(self._container.wait(timeout=None)["StatusCode"])
-            self._container.reload()
-            killed_for_memory = bool(self._container.attrs["State"]["OOMKilled"])
-            self._writer.join(5)  # the last words are part of the diagnosis
-            signalled = 128 < code <= 128 + 64
-            self._ended = Ended(128 - code if signalled else code, killed_for_memory)
+            self._ended = self._await_end()
+        except NotFound:
+            self._ended = EngineLost("Somebody else removed the container.")
         except Exception:  # whatever it is, the engine no longer tells how the container does
-            self._ended = None
+            self._ended = EngineLost(
+                f"The Docker engine at {self._engine.where} stopped answering."
+            )
         finally:
             self._over.set()
+
+    def _await_end(self) -> Ended:
+        code = int(self._container.wait(timeout=None)["StatusCode"])
+        self._container.reload()
+        killed_for_memory = bool(self._container.attrs["State"]["OOMKilled"])
+        self._writer.join(5)  # the last words are part of the diagnosis
+        signalled = 128 < code <= 128 + 64
+        return Ended(128 - code if signalled else code, killed_for_memory)
 
 
 @contextmanager
@@ -190,13 +212,13 @@ def _running(
     with ExitStack() as stack:
         try:
             with engine_faults(engine.where):
-                container = engine.client.containers.create(
-                    image.id, **_arguments(spec, image, options)
-                )
+                container = _create(spec, engine, image, options)
                 running = _Running(engine, container, spec.log)
                 stack.callback(running.end)
                 _copy_model(spec.model, container, engine)
                 running.begin()
+        except ImageNotFound:  # another vbisect, or its user, removed it since it was fetched
+            raise EngineLost(f"The image of {spec.version} is gone from the engine.") from None
         except APIError as error:
             words = explanation(error)
             raise cause_in(words) or Untestable(
@@ -204,6 +226,18 @@ def _running(
                 f"the engine could not start the container: {one_line(words)}",
             ) from None
         yield running
+
+
+def _create(
+    spec: LaunchSpec, engine: Engine, image: ContainerImage, options: ContainerOptions
+) -> Container:
+    """The container, not yet started.
+
+    An interrupt waits until the engine has made it: only then can it be found and removed.
+    """
+    arguments = _arguments(spec, image, options)
+    with ThreadPoolExecutor(1, thread_name_prefix="create") as pool:
+        return pool.submit(engine.client.containers.create, image.id, **arguments).result()
 
 
 def _arguments(
@@ -285,8 +319,7 @@ def _as_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
 @contextmanager
 def _reachable(engine: Engine, running: _Running, log: Path, earlier: int) -> Iterator[int]:
     """The server's port on this machine."""
-    with engine_faults(engine.where):
-        port = running.host_port()
+    port = running.host_port()
     if port is None:
         ended = running.wait(10)
         raise (

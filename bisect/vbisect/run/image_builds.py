@@ -43,9 +43,7 @@ class ImageBuilds:
         )
         directory = self._run_dir / "trials" / version
         directory.mkdir(parents=True, exist_ok=True)
-        return build_image(
-            self._engine.client, request, directory / "build.log", cancel=given_up
-        )
+        return build_image(self._engine.client, request, directory / "build.log", cancel=given_up)
 
     def _wheel(self, release: Release) -> Wheel:
         device = self._settings.device

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from vbisect.launch.arguments import parse_serve_argument, parse_variable, refus
 from vbisect.probes import CommandSettings, Endpoint, NChoicesSettings
 from vbisect.registry import ImageReference, Registry
 from vbisect.releases import Device, RangeRequest, known_releases, select_range
+from vbisect.releases.candidates import Nightlies
 from vbisect.releases.nightly_image import NightlyImages
 from vbisect.releases.nightly_wheel import NightlyWheels
 from vbisect.run.docker_settings import (
@@ -98,20 +100,21 @@ def prepare(options: RunOptions) -> RunSettings:
     find = Find(_one_of("--find", options.find, list(Find)))
     endpoint = Endpoint(_one_of("--endpoint", options.endpoint, list(Endpoint)))
     command = _command(options)
-    known = known_releases(pre=options.pre)
-    request = RangeRequest(options.start, options.end, options.skip)
-    docker: DockerSettings | None = None
-    if choose_runtime(options.runtime, options.docker) == "docker":
-        with connect(options.docker.docker_host) as engine:
-            device = choose_device(options.device, engine)
-            docker = docker_settings(options.docker, device)
-            with Registry(plain_http=plain_http_registries(engine)) as registry:
-                nightlies = NightlyImages(registry, docker.image_repo, platform_of(engine))
-                chosen = select_range(request, known, nightlies)
-    else:
-        device = choose_device(options.device)
-        chosen = select_range(request, known, NightlyWheels(device))
-    model = resolve_model(options.model or default_model(device), device, options.skeleton)
+    runtime = choose_runtime(options.runtime, options.docker)
+    with ExitStack() as stack:
+        engine = None
+        if runtime == "docker":
+            engine = stack.enter_context(connect(options.docker.docker_host))
+        device = choose_device(options.device, engine)
+        docker = docker_settings(options.docker, device) if engine else None
+        model = resolve_model(options.model or default_model(device), device, options.skeleton)
+        known = known_releases(pre=options.pre)
+        nightlies: Nightlies = NightlyWheels(device)
+        if engine is not None and docker is not None:
+            registry = stack.enter_context(Registry(plain_http=plain_http_registries(engine)))
+            nightlies = NightlyImages(registry, docker.image_repo, platform_of(engine))
+        request = RangeRequest(options.start, options.end, options.skip)
+        chosen = select_range(request, known, nightlies)
     n_choices = NChoicesSettings(
         endpoint=endpoint,
         n=options.n,
@@ -132,7 +135,7 @@ def prepare(options: RunOptions) -> RunSettings:
         find=find,
         sweep=options.sweep,
         confidence=options.confidence,
-        runtime="docker" if docker else "venv",
+        runtime=runtime,
         device=device,
         docker=docker,
         latest_deps=options.latest_deps,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -152,7 +153,8 @@ class _Session:
             except EngineLost as lost:
                 if attempt == _LOST_TIMES - 1:
                     raise
-                self.emit(EventKind.NOTE, text=f"{lost} Waiting for it to come back.")
+                again = f"The trial of {release.version} begins again once it is back."
+                self.emit(EventKind.NOTE, text=f"{lost} {again}")
                 runtime.recover()
         raise AssertionError("the last attempt returns or raises")
 
@@ -236,8 +238,10 @@ def _argv() -> str:
 
 @contextmanager
 def _owned(run_dir: Path) -> Iterator[None]:
+    deadline = time.monotonic() + 0.5
     try:
-        with file_lock(run_dir / "lock"):
+        # one that looks whether this run is still alive holds the lock for a moment
+        with file_lock(run_dir / "lock", wait=lambda: time.monotonic() < deadline):
             yield
     except Locked:
         raise UsageError(f"Another vbisect is at work on {run_dir}.") from None

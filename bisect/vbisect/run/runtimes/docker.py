@@ -1,7 +1,11 @@
-"""The runtime that pulls images into a Docker engine and runs servers in containers."""
+"""The runtime that pulls images into a Docker engine and runs servers in containers.
+
+An engine that stops answering is waited for: ``VBISECT_ENGINE_WAIT`` seconds, 120 without it.
+"""
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -15,7 +19,7 @@ from vbisect.builds.pulls import ImageRequest, Pulls
 from vbisect.engine import connect
 from vbisect.engine.images import plain_http_registries, platform_of
 from vbisect.engine.leftovers import owner_labels, remove_leftovers
-from vbisect.errors import HostError
+from vbisect.errors import HostError, UsageError
 from vbisect.launch import LaunchSpec, Server
 from vbisect.launch.container import (
     ContainerImage,
@@ -24,6 +28,7 @@ from vbisect.launch.container import (
     token_variables,
 )
 from vbisect.reasons import SkipReason, Untestable
+from vbisect.processes import end_orphans
 from vbisect.registry import ImageMissing, ImageReference, Registry, RemoteImage
 from vbisect.releases import Device, Release
 from vbisect.run.host import host_facts
@@ -35,7 +40,8 @@ from vbisect.run.settings import RunSettings
 _SHARED_MEMORY = 16 * 2**30
 """A limit, not a reservation: tensor-parallel workers talk through shared memory."""
 
-_COMES_BACK_SECONDS = 120
+_ENGINE_WAIT = "VBISECT_ENGINE_WAIT"
+_COMES_BACK_SECONDS = 120.0
 _KEPT_FREE = 0.1
 
 
@@ -53,6 +59,8 @@ class DockerRuntime:
         self.stops_beside = settings.device is Device.CPU
         self._registry_lost: HostError | None = None
         self._stack = ExitStack()
+        self._patience = _engine_wait()
+        self._orphans = len(end_orphans(run_dir))  # before this run has processes of its own
         with self._stack:
             self.engine = self._stack.enter_context(connect(self._docker.host, owner=run_dir))
             plain = plain_http_registries(self.engine)
@@ -90,18 +98,18 @@ class DockerRuntime:
 
     def recover(self) -> None:
         """Wait for the engine; what it left of the lost trial is removed."""
-        deadline = time.monotonic() + _COMES_BACK_SECONDS
-        while not self.engine.answers():
+        deadline = time.monotonic() + self._patience
+        while (trouble := self._trouble()) is not None:
             if time.monotonic() > deadline:
                 raise HostError(
                     f"The Docker engine at {self.engine.where} did not come back within "
-                    f"{_COMES_BACK_SECONDS} s: start it, then resume the run."
+                    f"{self._patience:.0f} s: start it, then resume the run. ({trouble})"
                 )
             time.sleep(0.5)
-        self.end_orphans()
+        self._say("the engine is back")
 
     def end_orphans(self) -> int:
-        return remove_leftovers(self.engine, self._run_dir)
+        return self._orphans + remove_leftovers(self.engine, self._run_dir)
 
     def close(self, needless: Sequence[Release]) -> None:
         with self._stack:
@@ -112,6 +120,17 @@ class DockerRuntime:
                 for request, name in self._pulls.pulled().items():
                     if request in requests:
                         self._store.remove(name)
+
+    def _trouble(self) -> HostError | None:
+        """Why the engine is not yet of use again."""
+        try:
+            if not self.engine.answers():
+                self.engine.reconnect()
+            remove_leftovers(self.engine, self._run_dir)
+            self._pulls.forget_missing()
+        except HostError as trouble:
+            return trouble
+        return None
 
     @contextmanager
     def _open_pulls(self) -> Iterator[Pulls]:
@@ -220,3 +239,12 @@ class DockerRuntime:
         if home is not None:
             mounts[f"{home}/.cache/huggingface"] = "/root/.cache/huggingface"
         return mounts
+
+
+def _engine_wait() -> float:
+    """Seconds that a lost engine is waited for."""
+    asked = os.environ.get(_ENGINE_WAIT)
+    try:
+        return float(asked) if asked else _COMES_BACK_SECONDS
+    except ValueError:
+        raise UsageError(f"{_ENGINE_WAIT}={asked}: it is no number of seconds.") from None
