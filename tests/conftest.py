@@ -13,6 +13,8 @@ from driving import Vbisect
 from standin.family import family
 from standin.index import PackageIndex
 
+pytest_plugins = ["docker_fixtures"]
+
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # what tests start must not inherit a nohup
 
 settings.register_profile("vbisect", deadline=None)  # a busy machine is no failure

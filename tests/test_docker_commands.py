@@ -66,8 +66,6 @@ def test_a_plan_knows_what_is_there_and_what_is_missing(
     reference = images.reference("v0.28.0")
     client.images.pull(reference)
     try:
-        done = docked("plan", *options, *SHORT, "--image", "0.29.0=127.0.0.1:1/x/y:z", "--json")
-        assert "registry could not be asked" in json.loads(done.stdout)["notes"][0]
         other = images.reference("v9.9.9")
         plan = json.loads(
             docked("plan", *options, *SHORT, "--image", f"0.29.0={other}", "--json").stdout

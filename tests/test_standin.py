@@ -280,7 +280,9 @@ EFFECTS: dict[str, Callable[[Running], None]] = {
     "chatty_hang": lambda running: stays_closed(running, "Waiting for 1 local"),
     "port_never_opened": lambda running: stays_closed(running, "Application startup complete."),
     "unhealthy": is_unhealthy,
+    "oom_before_ready": lambda running: exits(running, 7),  # no limit here: it ends by itself
     "crash_on_request": crashes,
+    "oom_on_request": crashes,
     "ready_then_exit": lambda running: exits(running.ready(), 7),
     "wrong_version": tells_another_version,
     "http_500": answers_500,

@@ -19,8 +19,10 @@ FAULTS = (
     "chatty_hang",  # logs a line every 0.2 s, never listens
     "port_never_opened",  # logs a complete start, never listens
     "unhealthy",  # listens, /health stays 503
+    "oom_before_ready",  # takes memory until the kernel kills it, or 1.5 GiB and `fault_exit`
     # ready, then not
     "crash_on_request",  # dies on the first generation request
+    "oom_on_request",  # as oom_before_ready, on the first generation request
     "ready_then_exit",  # exits `exit_after_seconds` after its first healthy answer
     # ready, answers wrongly
     "wrong_version",  # /version names another release
@@ -80,6 +82,9 @@ class Behaviour:
     """The log names the V0 engine unless VLLM_USE_V1=1, as before 0.8.0."""
     needs_cpu_metadata: bool = False
     """Refuse to start unless `vllm` is installed as a version that contains "cpu"."""
+
+    honours_host: bool = False
+    """Listen where --host says, as inside a container; else on 127.0.0.1 whatever it says."""
 
     removed_arguments: tuple[str, ...] = ()
     known_arguments: tuple[str, ...] = ()

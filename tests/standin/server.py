@@ -16,7 +16,7 @@ from typing import Any
 from .arguments import parse
 from .behaviour import Behaviour, load
 from .log import Log
-from .web import PATHS, Server
+from .web import NO_LIMIT, PATHS, Server, exhaust_memory
 
 READS = ("/health", "/ping", "/version", "/v1/models")
 START_FAILED = "RuntimeError: Engine core initialization failed. See root cause above."
@@ -85,6 +85,10 @@ class Process:
             return 0
         if fault == "exit_before_ready":
             log.error(self.behaviour.fault_log or START_FAILED)
+            return self.behaviour.fault_exit
+        if fault == "oom_before_ready":
+            exhaust_memory()
+            log.error(self.behaviour.fault_log or NO_LIMIT)
             return self.behaviour.fault_exit
         self._serve(server)
         if fault == "ready_then_exit":

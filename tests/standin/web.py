@@ -21,6 +21,17 @@ PATHS = {
     "/v1/completions": "completions",
     "/inference/v1/generate": "generate",
 }
+MOST_MEMORY = 1536 << 20
+"""Bytes; few enough to do a machine no harm where nothing limits the memory."""
+NO_LIMIT = "MemoryError: nothing limits the memory of this process"
+
+
+def exhaust_memory() -> None:
+    """Take memory until the kernel kills the process; returns when nothing does."""
+    # Filled with a value: pages of zeros are not taken before they are written to.
+    taken = []
+    while sum(map(len, taken)) < MOST_MEMORY:
+        taken.append(b"x" * (16 << 20))
 
 
 class Server(ThreadingHTTPServer):
@@ -30,8 +41,9 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def __init__(self, args: Any, version: str, behaviour: Behaviour, log: Log) -> None:
-        # Whatever --host says: nothing outside this machine may reach a stand-in.
-        super().__init__(("127.0.0.1", args.port), Handler, bind_and_activate=False)
+        # Nothing outside this machine may reach a stand-in; a container is a machine of its own.
+        host = (args.host or "0.0.0.0") if behaviour.honours_host else "127.0.0.1"
+        super().__init__((host, args.port), Handler, bind_and_activate=False)
         self.args, self.version, self.behaviour, self.log = args, version, behaviour, log
         self.names: list[str] = args.served_model_name or [args.model]
         self.sampler = replies.Sampler(version, behaviour)
@@ -116,6 +128,10 @@ class Handler(BaseHTTPRequestHandler):
         server, behaviour = self.server, self.server.behaviour
         if behaviour.fault == "crash_on_request":
             server.log.error(behaviour.fault_log or "vllm.v1.engine.exceptions.EngineDeadError")
+            os._exit(behaviour.fault_exit)
+        if behaviour.fault == "oom_on_request":
+            exhaust_memory()
+            server.log.error(behaviour.fault_log or NO_LIMIT)
             os._exit(behaviour.fault_exit)
         ask = check(endpoint, raw, server.names, behaviour, server.args)
         if server.args.enable_log_requests:
