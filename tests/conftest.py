@@ -15,10 +15,21 @@ from standin.index import PackageIndex
 
 pytest_plugins = ["docker_fixtures"]
 
+CONTAINER_PARTS = {"engine", "own_engine", "registry", "images", "proxy"}
+
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # what tests start must not inherit a nohup
 
 settings.register_profile("vbisect", deadline=None)  # a busy machine is no failure
 settings.load_profile("vbisect")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever stands on an engine or a registry is a test with containers, unless it is real."""
+    for item in items:
+        parts = CONTAINER_PARTS & set(getattr(item, "fixturenames", ()))
+        if parts and not item.get_closest_marker("real"):
+            item.add_marker("docker")
 
 
 @pytest.fixture(scope="session")
