@@ -149,3 +149,15 @@ def test_clean_keeps_what_is_in_use(
     finally:
         user.remove(force=True)
     assert f"{images.reference('v0.33.0')}: removed" in docked("clean").stdout
+
+
+def test_versions_say_which_images_there_are(docked: Vbisect, images: ImageFamily) -> None:
+    repository = images.reference("x").rpartition(":")[0]
+    listed = json.loads(
+        docked("versions", "--from", "0.32.0", "--image-repo", repository, "--json").stdout
+    )
+    for entry in listed["versions"]:
+        assert entry["image"]["digest"] == images.digests[f"v{entry['version']}"]
+        assert entry["image"]["size"] > 0
+    none = docked("versions", "--from", "0.32.0", "--image-repo", f"{repository}-none", "--json")
+    assert [entry["image"] for entry in json.loads(none.stdout)["versions"]] == [None, None]

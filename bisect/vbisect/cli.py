@@ -224,12 +224,15 @@ def versions(
     start: Annotated[str | None, typer.Option("--from", help="Oldest release.")] = None,
     end: Annotated[str | None, typer.Option("--to", help="Newest release.")] = None,
     pre: Annotated[bool, typer.Option("--pre", help="Pre-releases too.")] = False,
+    image_repo: Annotated[
+        str | None, typer.Option(help="Ask for images too, as in vllm/vllm-openai.")
+    ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """The releases there are, and where each can be had."""
     from vbisect.commands.versions import list_known
 
-    list_known(start, end, pre=pre, json_output=json_output)
+    list_known(start, end, pre=pre, image_repo=image_repo, json_output=json_output)
 
 
 @app.command()

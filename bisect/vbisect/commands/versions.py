@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 
 from packaging.version import Version
 
 from vbisect.errors import UsageError
 from vbisect.releases import Device, KnownReleases, Release, catalogue, known_releases
 from vbisect.releases.candidates import parse_version
+from vbisect.releases.image_tags import TaggedImage, tagged_images
+
+Images = Mapping[str, TaggedImage] | None
 
 
-def list_known(start: str | None, end: str | None, *, pre: bool, json_output: bool) -> None:
-    """Print the releases between ``start`` and ``end`` (all where ``None``)."""
+def list_known(
+    start: str | None, end: str | None, *, pre: bool, image_repo: str | None, json_output: bool
+) -> None:
+    """Print the releases between ``start`` and ``end`` (all where ``None``).
+
+    With ``image_repo`` that registry is asked for their images too.
+    """
     known = known_releases(pre=pre)
     low = parse_version(start) if start else None
     high = parse_version(end) if end else None
@@ -27,13 +36,14 @@ def list_known(start: str | None, end: str | None, *, pre: bool, json_output: bo
     ]
     for warning in known.warnings:
         print(f"vbisect: {warning}", file=sys.stderr)
+    images = tagged_images(image_repo, [r.version for r in chosen]) if image_repo else None
     if json_output:
-        print(json.dumps(_as_json(chosen, known)))
+        print(json.dumps(_as_json(chosen, known, images)))
     else:
-        _print_table(chosen)
+        _print_table(chosen, images)
 
 
-def _facts(release: Release) -> dict[str, object]:
+def _facts(release: Release, images: Images) -> dict[str, object]:
     entry = catalogue().get(release.version)
     return {
         "version": release.version,
@@ -45,23 +55,31 @@ def _facts(release: Release) -> dict[str, object]:
         "requires_python": entry.requires_python if entry else None,
         "torch": entry.torch if entry else None,
         "image_cuda": entry.cuda if entry else None,
+        **({} if images is None else {"image": _image(images.get(release.version))}),
     }
 
 
-def _as_json(chosen: list[Release], known: KnownReleases) -> dict[str, object]:
+def _image(image: TaggedImage | None) -> dict[str, object] | None:
+    return image.model_dump(mode="json") if image else None
+
+
+def _as_json(chosen: list[Release], known: KnownReleases, images: Images) -> dict[str, object]:
     return {
         "schema": 1,
         "source": known.source,
         "warnings": list(known.warnings),
-        "versions": [_facts(release) for release in chosen],
+        "versions": [_facts(release, images) for release in chosen],
     }
 
 
-def _print_table(chosen: list[Release]) -> None:
+def _print_table(chosen: list[Release], images: Images) -> None:
     from rich.console import Console
     from rich.table import Table
 
     table = Table("version", "released", "CUDA wheel", "CPU wheel", "python", "torch", box=None)
+    if images is not None:
+        table.add_column("image")
+        table.add_column("GB", justify="right")
     for release in chosen:
         entry = catalogue().get(release.version)
         wheels = [release.wheels.get(device) for device in (Device.CUDA, Device.CPU)]
@@ -71,5 +89,12 @@ def _print_table(chosen: list[Release]) -> None:
             *(f"{w.distribution} {w.version}" if w else "–" for w in wheels),
             entry.requires_python if entry else "",
             entry.torch if entry else "",
+            *(_cells(images.get(release.version)) if images is not None else ()),
         )
     Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+def _cells(image: TaggedImage | None) -> tuple[str, str]:
+    if image is None:
+        return "–", ""
+    return (image.digest or "")[:19], f"{image.size / 1e9:.1f}"

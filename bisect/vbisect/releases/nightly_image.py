@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from packaging.version import Version
 
 from vbisect.errors import HostError, UsageError
-from vbisect.registry import HubTag, ImageMissing, ImageReference, Registry, TagsCutOff, hub_tags
+from vbisect.registry import ImageMissing, ImageReference, Registry
 from vbisect.registry.reference import DOCKER_HUB
 from vbisect.releases.catalogue import catalogue
+from vbisect.releases.image_tags import listed
 from vbisect.releases.release import Release
 from vbisect.releases.source import KnownReleases
 from vbisect.text import one_line
@@ -86,7 +87,7 @@ class NightlyImages:
             # Docker Hub's own listing has the dates, and does not count as a pull
             return [
                 self._release(tag.digest, named[1], tag.updated, known)
-                for tag in _listed(self._repository.repository)
+                for tag in listed(self._repository)
                 if tag.digest and (named := _COMMIT_TAG.fullmatch(tag.name))
             ]
         tags = [tag for tag in self._registry.tags(self._repository) if _COMMIT_TAG.fullmatch(tag)]
@@ -104,13 +105,6 @@ class NightlyImages:
             image=str(self._repository.with_digest(digest)),
             commit=commit,
         )
-
-
-def _listed(repository: str) -> tuple[HubTag, ...]:
-    try:
-        return hub_tags(repository)
-    except TagsCutOff as cut:
-        return cut.tags
 
 
 def _following(made: datetime, known: KnownReleases) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import pairwise
 from statistics import mean
 from typing import TYPE_CHECKING
@@ -20,10 +21,9 @@ from vbisect.registry import (
     ImageReference,
     Registry,
     RemoteImage,
-    TagsCutOff,
-    hub_tags,
 )
 from vbisect.registry.reference import DOCKER_HUB
+from vbisect.releases.image_tags import listed
 from vbisect.run.settings import RunSettings
 from vbisect.search import Outcome, next_pick
 
@@ -133,16 +133,11 @@ def _downloads(settings: RunSettings, engine: Engine) -> dict[str, Download]:
 
 def _hub_sizes(references: Iterable[ImageReference]) -> dict[str, int]:
     """Sizes from Docker Hub's own listing, which does not count as pulling every manifest."""
-    repositories = {r.repository for r in references if r.registry == DOCKER_HUB}
+    repositories = {r.name: r for r in references if r.registry == DOCKER_HUB}
     sizes: dict[str, int] = {}
-    for repository in repositories:
-        try:
-            tags = hub_tags(repository)
-        except TagsCutOff as cut:
-            tags = cut.tags
-        except (ImageMissing, HostError):
-            continue
-        sizes |= {f"{repository}:{tag.name}": tag.size for tag in tags}
+    for name, repository in repositories.items():
+        with suppress(HostError):  # each image can be asked for instead
+            sizes |= {f"{name}:{tag.name}": tag.size for tag in listed(repository)}
     return sizes
 
 
