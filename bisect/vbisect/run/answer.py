@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from vbisect.run.records import Answer, Finding, Status, TrialRecord
 from vbisect.run.state import RunState
 from vbisect.search import (
@@ -117,13 +119,8 @@ def _warnings(
     state: RunState, conclusion: Conclusion, changes: tuple[Answer, ...]
 ) -> tuple[str, ...]:
     warnings = []
-    versions = state.settings.versions
     if conclusion.ends is not None:
-        low, high = conclusion.ends.low, conclusion.ends.high
-        if low > 0:
-            warnings.append(_moved("lower", versions[0], versions[low], state))
-        if high < len(versions) - 1:
-            warnings.append(_moved("upper", versions[-1], versions[high], state))
+        warnings += moved_ends(state, conclusion.ends.low, conclusion.ends.high)
     if len(changes) > 1:
         warnings.append(f"the outcome changes {len(changes)} times in this range")
     for record in state.records.values():
@@ -132,7 +129,25 @@ def _warnings(
     return tuple(warnings)
 
 
-def _moved(which: str, asked: str, tested: str, state: RunState) -> str:
-    record = state.records.get(asked)
-    why = f"{record.reason}: {record.detail}" if record else "left out with --skip"
-    return f"THE {which.upper()} END MOVED from {asked} to {tested} ({why})"
+def moved_ends(state: RunState, low: int, high: int) -> list[str]:
+    """What to say of candidates below ``low`` and above ``high`` that could not be tested.
+
+    Nothing of a side where there are none, or where some have not been tried.
+    """
+    versions, outcomes = state.settings.versions, state.outcomes
+    texts = []
+    for which, asked, tested, beyond in (
+        ("LOWER", versions[0], versions[low], range(low)),
+        ("UPPER", versions[-1], versions[high], range(high + 1, len(versions))),
+    ):
+        if beyond and all(outcomes.get(index) is Outcome.SKIP for index in beyond):
+            why = Counter(
+                str(record.reason) if (record := state.records.get(versions[i])) else "excluded"
+                for i in beyond
+            )
+            reasons = ", ".join(f"{number} {reason}" for reason, number in why.most_common())
+            texts.append(
+                f"THE {which} END MOVED from {asked} to {tested}: {len(beyond)} "
+                f"candidates beyond it cannot be tested ({reasons})."
+            )
+    return texts

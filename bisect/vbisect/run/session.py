@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ from vbisect.errors import EngineLost, HostError, ProbeAbort, UsageError
 from vbisect.launch import effective_arguments, effective_environment
 from vbisect.locks import Locked, file_lock
 from vbisect.releases import Release
-from vbisect.run.answer import finding_of
+from vbisect.run.answer import finding_of, moved_ends
 from vbisect.run.journal import Event, EventKind, Journal, repair_torn_line
 from vbisect.run.records import Finding, Partial, Status, TrialRecord, TrialSpec
 from vbisect.run.runtimes import Fetched, Runtime, open_runtime
@@ -208,21 +207,8 @@ class _Session:
 
     def _say_when_an_end_moved(self, pick: int) -> None:
         """An end that could not be tested is replaced loudly, by the nearest that could."""
-        state, versions = self._state, self._state.settings.versions
-        for which, beyond in (("LOWER", range(pick)), ("UPPER", range(pick + 1, len(versions)))):
-            skipped = [state.outcomes.get(index) is Outcome.SKIP for index in beyond]
-            if skipped and all(skipped):
-                asked = versions[0] if which == "LOWER" else versions[-1]
-                why = Counter(
-                    str(record.reason) if (record := state.records.get(versions[i])) else "excluded"
-                    for i in beyond
-                )
-                reasons = ", ".join(f"{number} {reason}" for reason, number in why.most_common())
-                self.emit(
-                    EventKind.NOTE,
-                    text=f"THE {which} END MOVED from {asked} to {versions[pick]}: {len(skipped)} "
-                    f"candidates beyond it cannot be tested ({reasons}).",
-                )
+        for text in moved_ends(self._state, pick, pick):
+            self.emit(EventKind.NOTE, text=text)
 
 
 def _torn_note(torn: bytes) -> str:
