@@ -1,0 +1,164 @@
+"""An engine that answers is used, and when none does the user learns what to do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from engines import AnyEngine, identity, no_configuration, refused
+from standin.engine import Engine
+from vbisect.engine import connect, engine_answers
+from vbisect.engine.disk import Disk, disk_of_df, image_folders
+from vbisect.errors import EngineLost
+
+NOBODY = 65534
+NOWHERE = "unix:///nonexistent/docker.sock"
+
+
+@pytest.fixture(autouse=True)
+def configuration(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The directory of Docker's configuration."""
+    return no_configuration(monkeypatch, tmp_path)
+
+
+def test_a_local_socket(engine: AnyEngine) -> None:
+    with connect(engine.url) as found:
+        assert found.client.ping()
+        assert found.answers()
+        assert (found.where, found.identity) == (engine.url, identity(engine))
+        assert not found.remote
+        assert found.home() == str(Path.home())
+        with found.reach(8000) as port:
+            assert port == 8000
+    assert engine_answers(engine.url)
+
+
+def test_facts_are_those_of_the_engine(engine: AnyEngine) -> None:
+    with connect(engine.url) as found, closing(engine.client()) as client:
+        info, version = client.info(), client.version()
+        assert found.facts() == {
+            "engine": version["Version"],
+            "api": version["ApiVersion"],
+            "os": info["OperatingSystem"],
+            "kernel": info["KernelVersion"],
+            "architecture": info["Architecture"],
+            "storage_driver": info["Driver"],
+            "cgroup": info["CgroupVersion"],
+            "runtimes": sorted(info["Runtimes"]),
+        }
+
+
+def test_the_disk_is_that_of_the_images(engine: AnyEngine) -> None:
+    with connect(engine.url) as found, closing(engine.client()) as client:
+        folder = next(f for f in image_folders(client.info()) if Path(f).exists())
+        disk = found.disk()
+        assert disk is not None
+        usage = shutil.disk_usage(folder)
+        assert disk.total == usage.total
+        assert abs(disk.free - usage.free) < 1 << 30
+
+
+def test_containerds_image_store_is_elsewhere() -> None:
+    info = {"DockerRootDir": "/data/docker", "DriverStatus": [["Backing Filesystem", "extfs"]]}
+    assert image_folders(info) == ["/data/docker"]
+    info["DriverStatus"] = [["driver-type", "io.containerd.snapshotter.v1"]]
+    assert image_folders(info) == ["/var/lib/containerd", "/data/docker"]
+    assert image_folders({}) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "disk"),
+    [
+        (
+            "hello from .bashrc 1 2 3 4% x\n"
+            "Filesystem 1024-blocks Used Available Capacity Mounted on\n"
+            "//a b/c    1000 400 500 45% /mnt/with space\n",
+            Disk(1024000, 512000),
+        ),
+        ("df: /x: No such file or directory\n", None),
+        ("", None),
+    ],
+)
+def test_df_is_read(text: str, disk: Disk | None) -> None:
+    assert disk_of_df(text) == disk
+
+
+def test_sixteen_streams_leave_the_client_free(engine: AnyEngine) -> None:
+    with connect(engine.url) as found:
+        streams = [found.client.events(decode=True) for _ in range(16)]
+        with ThreadPoolExecutor(16) as pool:
+            asked = list(pool.map(lambda _: found.client.containers.list(), range(64)))
+        assert len(asked) == 64
+        for stream in streams:
+            stream.close()
+
+
+@pytest.mark.parametrize("source", ["--docker-host", "DOCKER_HOST"])
+def test_no_engine_is_said_with_its_address(monkeypatch: pytest.MonkeyPatch, source: str) -> None:
+    if source == "DOCKER_HOST":
+        monkeypatch.setenv("DOCKER_HOST", NOWHERE)
+    text = refused(NOWHERE if source == "--docker-host" else None)
+    assert f"No Docker engine answers at {NOWHERE} ({source}): No such file or directory." in text
+    assert "Start Docker" in text
+
+
+def test_a_port_where_nothing_listens() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # without listening
+        address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+        assert f"{address} (--docker-host): Connection refused." in refused(address)
+
+
+def test_an_engine_that_hangs_is_not_waited_for(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "docker.sock"))
+        silent.listen()
+        address = f"unix://{tmp_path}/docker.sock"
+        began = time.monotonic()
+        assert not engine_answers(address)
+        assert time.monotonic() - began < 2
+        assert "timed out" in refused(address)
+
+
+def test_permission_denied(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as closed:
+        closed.bind(str(tmp_path / "docker.sock"))
+        (tmp_path / "docker.sock").chmod(0)
+        closed.listen()
+        with _not_root():
+            text = refused(f"unix://{tmp_path}/docker.sock")
+    assert "Permission denied." in text
+    assert "docker group" in text
+
+
+@contextmanager
+def _not_root() -> Iterator[None]:
+    """Without root's rights, where the tests have them."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_an_engine_that_stops_is_noticed(own_engine: Engine) -> None:
+    with connect(own_engine.url) as found:
+        assert found.answers()
+        own_engine.kill()
+        assert not found.answers()
+        with pytest.raises(EngineLost, match=own_engine.url):
+            found.facts()
+        own_engine.start()
+        found.reconnect()
+        assert found.answers()
