@@ -25,10 +25,10 @@ NOT_UNPACKED = ("/usr/share/doc/*", "/usr/share/info/*", "/usr/share/locale/*", 
 def build_base(client: docker.DockerClient) -> str:
     """The name of the image, imported unless the engine has it. Raises `BaseUnavailable`."""
     file = base_file()
-    name = f"{REPOSITORY}:{file.stem}"
-    if not client.images.list(name):
-        client.api.import_image_from_file(str(file), repository=REPOSITORY, tag=file.stem)
-    return name
+    tag = file.stem.removeprefix("build-base-")
+    if not client.images.list(f"{REPOSITORY}:{tag}"):
+        client.api.import_image_from_file(str(file), repository=REPOSITORY, tag=tag)
+    return f"{REPOSITORY}:{tag}"
 
 
 def base_file() -> Path:

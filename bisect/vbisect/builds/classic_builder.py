@@ -7,7 +7,7 @@ import json
 import re
 import tarfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -52,6 +52,7 @@ def build(
     when ``cancel`` is set.
     """
     image = ""
+    failure: Exception = _lost()
     try:
         with _response(client, step) as response, _closed_on(cancel, response):
             for line in response.iter_lines():
@@ -60,15 +61,15 @@ def build(
                 image = event.get("aux", {}).get("ID", image)
                 if "error" in event:
                     log.end_line()
+                    failure = _failure(str(event["error"]), log.tail)
                     log.write(f"{event['error']}\n")
-                    raise _failure(str(event["error"]), [*log.tail])
-    except (requests.exceptions.RequestException, HTTPError, ValueError) as error:
-        if cancel is None or not cancel.is_set():
-            raise _lost() from error
+                    image = ""
+    except (requests.exceptions.RequestException, HTTPError, ValueError):
+        image = ""
     if cancel is not None and cancel.is_set():
         raise Cancelled
     if not image:
-        raise _lost()
+        raise failure
     return image
 
 
@@ -133,10 +134,11 @@ def _archive(context: Mapping[str, bytes]) -> bytes:
     return packed.getvalue()
 
 
-def _failure(error: str, tail: Sequence[str]) -> Untestable | HostError:
+def _failure(error: str, tail: Iterable[str]) -> Untestable | HostError:
     """What it means that the engine gave up with ``error``, after a command printed ``tail``."""
     printed = "\n".join(tail)
-    raise_host_fault(f"{error}\n{printed}")
+    for line in (error, *printed.splitlines()):
+        raise_host_fault(line)
     if not _FAILED_COMMAND.search(error):
         return HostError(f"The Docker engine cannot build images: {one_line(error)}")
     said = UvResult(1, printed)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -76,23 +78,23 @@ def build_image(
     started = time.monotonic()
     settings = index_settings()
     refuse_credentials((*settings.values(), request.wheel.index or ""))
-    log_of_build = BuildLog(log)
-    with closing(log_of_build), _engine_words(client):
-        base = ensure_base(client, request.base, log_of_build, cancel)
-        inputs = _digest(request, settings, base)
-        with _alone(cancel):
-            finished = find_built(client, inputs)
-            if finished is not None:
-                return finished
-            id = _Build(client, request, log_of_build, cancel).carry_out(inputs)
-        return describe(client, id, time.monotonic() - started)
+    try:
+        with closing(BuildLog(log)) as build_log:
+            with _asking(client):
+                base = ensure_base(client, request.base, build_log, cancel)
+            inputs = _digest(request, settings, base)
+            work = _Work(client, request, inputs, build_log, cancel)
+            return work.finished() or work.build(started)
+    except OSError as error:
+        raise HostError(f"No image can be built: {one_line(str(error))}.") from error
 
 
 @contextmanager
-def _engine_words(client: DockerClient) -> Iterator[None]:
-    """Turn what is left of the engine's errors into one a person can act on."""
+def _asking(client: DockerClient) -> Iterator[None]:
+    """Turn the engine's errors into those a person can act on."""
+    where = client.api.base_url
     try:
-        with engine_faults(client.api.base_url.replace("http+docker://localhost", "its socket")):
+        with engine_faults("its socket" if where.startswith("http+docker:") else where):
             yield
     except APIError as error:
         raise HostError(f"The Docker engine refused: {one_line(explanation(error))}") from error
@@ -132,13 +134,29 @@ def _digest(request: ImageBuildRequest, settings: Mapping[str, str], base: str) 
 
 
 @dataclass(frozen=True)
-class _Build:
+class _Work:
     client: DockerClient
     request: ImageBuildRequest
+    inputs: str
     log: BuildLog
     cancel: threading.Event | None
 
-    def carry_out(self, inputs: str) -> str:
+    def finished(self) -> BuiltImage | None:
+        """The image, where it was built before."""
+        with _asking(self.client):
+            return find_built(self.client, self.inputs)
+
+    def build(self, started: float) -> BuiltImage:
+        """The image, built unless somebody else did while this had to wait."""
+        with _alone(self.cancel):
+            finished = self.finished()
+            if finished is not None:
+                return finished
+            image = self._build()
+        with _asking(self.client):
+            return describe(self.client, image, time.monotonic() - started)
+
+    def _build(self) -> str:
         """The id of the image, made in two steps: its Python decides which packages it gets."""
         files = self._files()
         context = files | self._dockerfile(self.request.variables())
@@ -149,13 +167,13 @@ class _Build:
         refuse_credentials((release.text, shared.text))
         variables = self.request.variables(
             torchvision_shim=resolution.recipe.needs_torchvision_shim,
-            labels=labels_for(self.request, inputs, resolution),
+            labels=labels_for(self.request, self.inputs, resolution),
         )
         context = files | self._dockerfile(variables)
         context["pylock.shared.toml"] = shared.text.encode()
         context["pylock.release.toml"] = release.text.encode()
         with serve_files(shared.local_files | release.local_files) as address:
-            step = BuildStep(context, build_arguments(address), tag=self.request.tag(inputs))
+            step = BuildStep(context, build_arguments(address), tag=self.request.tag(self.inputs))
             return build(self.client, step, self.log, self.cancel)
 
     def _dockerfile(self, variables: TemplateVariables) -> dict[str, bytes]:
@@ -164,13 +182,27 @@ class _Build:
     def _files(self) -> dict[str, bytes]:
         from uv import find_uv_bin
 
+        with _asking(self.client):
+            there = str(self.client.info()["Architecture"])
+        if (sys.platform, platform.machine()) != ("linux", there):
+            raise HostError(
+                f"Images can be built only on Linux for the same processors: the engine's are "
+                f"{one_line(there)}. Use --build never, or run vbisect where the engine is."
+            )
         found = {**inside_files(), "uv": Path(find_uv_bin()).read_bytes()}
         bundle = certificates()
         return found if bundle is None else found | {"foundation/ca.pem": bundle}
 
     def _look_into(self, foundation: str) -> Target:
         """The Python of the image, asked in a container of its first layers."""
-        answer = self.client.containers.run(
-            foundation, ["-c", _LOOK], entrypoint=["python3"], network_disabled=True, remove=True
-        )
-        return Target.model_validate_json(answer)
+        with _asking(self.client):
+            container = self.client.containers.create(
+                foundation,
+                ["-c", _LOOK],
+                entrypoint=["python3"],
+                network_disabled=True,
+                auto_remove=True,
+            )
+            answer = container.attach(stream=True, stderr=False)  # before it can be gone
+            container.start()
+            return Target.model_validate_json(b"".join(answer))

@@ -31,6 +31,9 @@ from vbisect.releases import Device, Wheel, catalogue
 HOST_FILES = "http://host-files.invalid"
 """Stands in a lock for the address that this machine's own files are served from."""
 
+_out_of_reach: set[str] = set()
+"""Recipes whose index did not answer once, all retries included; later it is asked just once."""
+
 _LOCAL = re.compile(r'"(file://[^"]+)"')
 _GLIBC = (17, 28, *range(31, 41))
 """The minor versions of glibc 2 for which uv knows a platform (``uv pip compile --help``)."""
@@ -103,6 +106,8 @@ def resolve(
             sharing = _sharing(lock.packages.get("torch"), request.device) if dated else []
             shared = run.shared(recipe, lock, [*sharing, (request.wheel, limits)])
             return Resolution(lock, shared, recipe, tuple(notes))
+        if result.network_failed:
+            _out_of_reach.add(recipe.name)
         if result.disk_full or (result.network_failed and not reasons):
             raise failure(result, recipe.where)
         where = f"{recipe.where} could not be reached" if result.network_failed else recipe.where
@@ -153,7 +158,8 @@ class _Resolver:
             arguments += [*recipe.arguments, *options]
             if wheel.index:
                 arguments += ["--index", wheel.index, "--prerelease=allow"]
-            result = run_uv(arguments, directory=folder, cancel=self._cancel)
+            retry = recipe.name not in _out_of_reach
+            result = run_uv(arguments, directory=folder, cancel=self._cancel, retry=retry)
             if result.returncode:
                 return result, None
             return result, _read(folder / "pylock.toml")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from vbisect.builds.image_template import (
     TemplateVariables,
@@ -31,8 +32,8 @@ class ImageBuildRequest(BaseModel):
     version: str
     device: Device
     wheel: Wheel
-    commit: str | None = None
-    base_image: str | None = None
+    commit: Annotated[str, Field(pattern="^[0-9a-f]{40}$")] | None = None
+    base_image: Annotated[str, Field(pattern=r"^\S+$")] | None = None
     system_packages: tuple[str, ...] | None = None
     released: datetime | None = None
     latest_deps: bool = False
