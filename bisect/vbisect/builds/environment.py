@@ -16,26 +16,23 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
 from pydantic import BaseModel, ConfigDict
 
-from vbisect.builds.recipes import Recipe, recipes_for
+from vbisect.builds.by_recipe import as_of, first_that_resolves, notes_on
+from vbisect.builds.recipes import Recipe
 from vbisect.builds.shim import install_torchvision_shim, install_vllm_metadata
-from vbisect.builds.uv import Cancelled, failure, run_uv
+from vbisect.builds.uv import Cancelled, UvResult, failure, run_uv
 from vbisect.builds.wheel_file import WheelFile, find_wheel_file
 from vbisect.errors import HostError
 from vbisect.locks import file_lock
 from vbisect.paths import cache_root
-from vbisect.reasons import SkipReason, Untestable
 from vbisect.releases import Device, Wheel
 
 _MARKER = "vbisect-environment.json"
-
-_out_of_reach: set[str] = set()
-"""Recipes whose index did not answer once, all retries included; later it is asked just once."""
 
 
 class EnvironmentRequest(BaseModel):
@@ -163,8 +160,7 @@ def _install(
     made = run_uv(["venv", "--python", python, str(path)], cancel=cancel, directory=path.parent)
     if made.returncode:
         raise failure(made, "uv could not make an environment")
-    notes: list[str] = []
-    recipe = _install_by_recipe(request, path, file, notes, cancel)
+    recipe = _install_by_recipe(request, path, file, cancel)
     site_packages = next(path.glob("lib/python3*/site-packages"))
     if request.device is Device.CPU:
         install_vllm_metadata(site_packages, request.wheel.version)
@@ -181,68 +177,33 @@ def _install(
         packages=packages,
         digest="sha256:" + hashlib.sha256(content.encode()).hexdigest(),
         seconds=round(time.monotonic() - started, 3),
-        notes=tuple(notes),
+        notes=notes_on(recipe, dated=file.uploaded is not None, latest_deps=request.latest_deps),
     )
     _write_marker(path, environment)
     return environment
 
 
 def _install_by_recipe(
-    request: EnvironmentRequest,
-    path: Path,
-    file: WheelFile,
-    notes: list[str],
-    cancel: threading.Event | None,
+    request: EnvironmentRequest, path: Path, file: WheelFile, cancel: threading.Event | None
 ) -> Recipe:
     """Install with the first recipe that resolves; raises ``Untestable`` with every reason."""
-    reasons: list[str] = []
-    for recipe in recipes_for(request.device):
+    requirement = f"{request.wheel.distribution}=={request.wheel.version}"
+
+    def attempt(recipe: Recipe, retry: bool) -> tuple[UvResult, None]:
         arguments = ["pip", "install", "--python", str(path / "bin" / "python"), *recipe.arguments]
         if recipe.excludes:
             excludes = path / "vbisect-excludes.txt"
             excludes.write_text("\n".join(recipe.excludes) + "\n")
             arguments += ["--excludes", str(excludes)]
-        arguments += _as_of_upload(request, file)
+        if file.uploaded is not None and not request.latest_deps:
+            arguments += as_of(request.wheel, file.uploaded, request.released)
         if request.wheel.index:
             arguments += ["--index", request.wheel.index, "--prerelease=allow"]
-        requirement = f"{request.wheel.distribution}=={request.wheel.version}"
-        result = run_uv(
-            [*arguments, requirement],
-            directory=path,
-            cancel=cancel,
-            retry=recipe.name not in _out_of_reach,
-        )
-        if result.network_failed:
-            _out_of_reach.add(recipe.name)
-        if not result.returncode:
-            if file.uploaded is None and not request.latest_deps:
-                notes.append("The index gives no upload date: today's dependencies were taken.")
-            if recipe.excludes:
-                notes.append(f"Not installed: {', '.join(recipe.excludes)}.")
-            return recipe
-        if result.disk_full or (result.network_failed and not reasons):
-            raise failure(result, recipe.where)
-        where = f"{recipe.where} could not be reached" if result.network_failed else recipe.where
-        reasons.append(f"{where}: {result.reason}")
-    raise Untestable(SkipReason.NOT_INSTALLABLE, reasons[0], tuple(reasons[1:]))
+        arguments.append(requirement)
+        return run_uv(arguments, directory=path, cancel=cancel, retry=retry), None
 
-
-def _as_of_upload(request: EnvironmentRequest, file: WheelFile) -> list[str]:
-    """Let uv see only what existed when the release was uploaded (old wheels pin too little).
-
-    A rebuilt wheel came later than its release (the CPU wheels of 0.8.5 seven months later, when
-    the dependencies of that day no longer suited it), so the wheel itself has a limit of its own.
-    """
-    if request.latest_deps or file.uploaded is None:
-        return []
-    moment = min(file.uploaded, request.released or file.uploaded)
-    own = f"{request.wheel.distribution}={_just_after(file.uploaded)}"
-    return ["--exclude-newer", _just_after(moment), "--exclude-newer-package", own]
-
-
-def _just_after(moment: datetime) -> str:
-    """``moment`` for uv, one second on, since uv leaves out what came at the limit itself."""
-    return (moment + timedelta(seconds=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    recipe, _ = first_that_resolves(request.device, attempt)
+    return recipe
 
 
 def _packages(site_packages: Path) -> tuple[str, ...]:

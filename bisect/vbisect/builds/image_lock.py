@@ -12,7 +12,7 @@ import sys
 import threading
 import tomllib
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,17 +22,14 @@ from urllib.request import url2pathname
 from packaging.version import Version
 from pydantic import BaseModel, ConfigDict
 
+from vbisect.builds.by_recipe import as_of, first_that_resolves, notes_on, until
 from vbisect.builds.image_request import ImageBuildRequest
-from vbisect.builds.recipes import Recipe, recipes_for
+from vbisect.builds.recipes import Recipe
 from vbisect.builds.uv import UvResult, failure, run_uv
-from vbisect.reasons import SkipReason, Untestable
 from vbisect.releases import Device, Wheel, catalogue
 
 HOST_FILES = "http://host-files.invalid"
 """Stands in a lock for the address that this machine's own files are served from."""
-
-_out_of_reach: set[str] = set()
-"""Recipes whose index did not answer once, all retries included; later it is asked just once."""
 
 _LOCAL = re.compile(r'"(file://[^"]+)"')
 _GLIBC = (17, 28, *range(31, 41))
@@ -93,26 +90,19 @@ def resolve(
     run = _Resolver(target, cancel)
     uploaded = run.uploaded(request.wheel)
     dated = uploaded is not None and not request.latest_deps
-    limits = _limits(request, uploaded) if uploaded is not None and dated else []
-    notes: list[str] = []
-    if uploaded is None and not request.latest_deps:
-        notes.append("The index gives no upload date: today's dependencies were taken.")
-    reasons: list[str] = []
-    for recipe in recipes_for(request.device):
-        result, lock = run.compile(request.wheel, recipe, limits)
-        if lock is not None:
-            if recipe.excludes:
-                notes.append(f"Not installed: {', '.join(recipe.excludes)}.")
-            sharing = _sharing(lock.packages.get("torch"), request.device) if dated else []
-            shared = run.shared(recipe, lock, [*sharing, (request.wheel, limits)])
-            return Resolution(lock, shared, recipe, tuple(notes))
-        if result.network_failed:
-            _out_of_reach.add(recipe.name)
-        if result.disk_full or (result.network_failed and not reasons):
-            raise failure(result, recipe.where)
-        where = f"{recipe.where} could not be reached" if result.network_failed else recipe.where
-        reasons.append(f"{where}: {result.reason}")
-    raise Untestable(SkipReason.NOT_INSTALLABLE, reasons[0], tuple(reasons[1:]))
+    limits: list[str] = []
+    if uploaded is not None and dated:
+        limits = as_of(request.wheel, uploaded, request.released)
+
+    def attempt(recipe: Recipe, retry: bool) -> tuple[UvResult, Lock | None]:
+        return run.compile(request.wheel, recipe, limits, retry=retry)
+
+    recipe, lock = first_that_resolves(request.device, attempt)
+    assert lock is not None
+    sharing = _sharing(lock.packages.get("torch"), request.device) if dated else []
+    shared = run.shared(recipe, lock, [*sharing, (request.wheel, limits)])
+    notes = notes_on(recipe, dated=uploaded is not None, latest_deps=request.latest_deps)
+    return Resolution(lock, shared, recipe, notes)
 
 
 class _Resolver:
@@ -145,7 +135,7 @@ class _Resolver:
         return release
 
     def compile(
-        self, wheel: Wheel, recipe: Recipe, options: list[str]
+        self, wheel: Wheel, recipe: Recipe, options: list[str], *, retry: bool = True
     ) -> tuple[UvResult, Lock | None]:
         """What uv said, and the lock of ``wheel`` with all it needs unless that failed."""
         with TemporaryDirectory(prefix="vbisect-lock-") as scratch:
@@ -158,7 +148,6 @@ class _Resolver:
             arguments += [*recipe.arguments, *options]
             if wheel.index:
                 arguments += ["--index", wheel.index, "--prerelease=allow"]
-            retry = recipe.name not in _out_of_reach
             result = run_uv(arguments, directory=folder, cancel=self._cancel, retry=retry)
             if result.returncode:
                 return result, None
@@ -181,16 +170,6 @@ def _read(path: Path) -> Lock:
     return Lock(text, packages, local_files)
 
 
-def _limits(request: ImageBuildRequest, uploaded: datetime) -> list[str]:
-    """uv's options to see only what existed when the release was uploaded.
-
-    As for environments: a rebuilt wheel came later than its release, and has a limit of its own.
-    """
-    moment = min(uploaded, request.released or uploaded)
-    own = f"{request.wheel.distribution}={_just_after(uploaded)}"
-    return ["--exclude-newer", _just_after(moment), "--exclude-newer-package", own]
-
-
 def _sharing(torch: str | None, device: Device) -> list[tuple[Wheel, list[str]]]:
     """The wheel of the first catalogued release with this torch, with uv's options for its day."""
     for entry in catalogue().values():
@@ -201,14 +180,8 @@ def _sharing(torch: str | None, device: Device) -> list[tuple[Wheel, list[str]]]
             if not entry.cpu_wheels:
                 continue
             version = max((wheel.version for wheel in entry.cpu_wheels), key=Version)
-        limit = _just_after(datetime.fromisoformat(entry.uploaded))
         # the wheel is named by its version: it may have come at any time
-        own = f"{device.distribution}=2999-12-31T00:00:00Z"
-        options = ["--exclude-newer", limit, "--exclude-newer-package", own]
+        day = datetime.fromisoformat(entry.uploaded)
+        options = until(day, device.distribution, "2999-12-31T00:00:00Z")
         return [(Wheel(distribution=device.distribution, version=version), options)]
     return []
-
-
-def _just_after(moment: datetime) -> str:
-    """``moment`` for uv, one second on, since uv leaves out what came at the limit itself."""
-    return (moment + timedelta(seconds=1)).strftime("%Y-%m-%dT%H:%M:%SZ")

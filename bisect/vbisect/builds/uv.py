@@ -75,6 +75,8 @@ def run_uv(
         log = Path(scratch) / "uv.log"
         environment = uv_environment() if retry else {**uv_environment(), "UV_HTTP_RETRIES": "0"}
         command = [find_uv_bin(), *arguments, "--color", "never", "--no-progress"]
+        if arguments[0] == "pip" and environment.get("UV_NO_INDEX"):
+            command.append("--no-index")  # uv ignores the variable (seen with 0.13.9)
         with Guarded(
             command, log=log, environment=environment, directory=directory, grace=2
         ) as process:
