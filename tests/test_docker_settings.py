@@ -130,18 +130,18 @@ MODULE = ("python3", "-m", "vllm.entrypoints.openai.api_server")
 @pytest.mark.parametrize(
     ("entrypoint", "version", "expected"),
     [
-        (MODULE, "0.7.3", None),
-        (("vllm", "serve"), "0.11.1", None),
-        ((), "0.11.0", list(MODULE)),
-        ((), "0.11.1", ["vllm", "serve"]),
-        (("/bin/bash",), "0.30.0", ["vllm", "serve"]),
-        (("/opt/nvidia/entrypoint.sh",), "0.8.5", list(MODULE)),
+        (MODULE, "0.7.3", (None, ["--model", "m", "--port", "1"])),
+        (("vllm", "serve"), "0.11.1", (None, ["m", "--port", "1"])),
+        ((), "0.11.0", (list(MODULE), ["--model", "m", "--port", "1"])),
+        ((), "0.11.1", (["vllm", "serve"], ["m", "--port", "1"])),
+        (("/bin/bash",), "0.30.0", (["vllm", "serve"], ["m", "--port", "1"])),
+        (("/nv/entrypoint.sh",), "0.8.5", (list(MODULE), ["--model", "m", "--port", "1"])),
     ],
 )
 def test_an_image_is_started_as_its_version_wants_it(
-    entrypoint: tuple[str, ...], version: str, expected: list[str] | None
+    entrypoint: tuple[str, ...], version: str, expected: tuple[list[str] | None, list[str]]
 ) -> None:
-    assert command_line(entrypoint, version, ["--model", "m"]) == (expected, ["--model", "m"])
+    assert command_line(entrypoint, version, "m", ["--port", "1"]) == expected
 
 
 @pytest.mark.parametrize(

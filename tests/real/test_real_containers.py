@@ -64,7 +64,7 @@ def test_images_are_built_where_none_is_published(
         folder = Path(answer["run_dir"]) / "trials" / trial["version"]
         assert "Successfully built" in (folder / "build.log").read_text()
         facts = json.loads((folder / "environment.json").read_text())
-        assert facts["command"][:3] == ["vllm", "serve", "--model"]
+        assert facts["command"][:3] == ["vllm", "serve", "/vbisect/model"]
         assert "Application startup complete" in (folder / "server.log").read_text()
     layers = [
         client.images.get(t["build"]["ref"]).attrs["RootFS"]["Layers"] for t in answer["trials"]

@@ -32,6 +32,12 @@ _HOST_FAULTS = (
     ),
     (r"cgroup.*not supported|memory limit .* not supported", "Leave --memory out on this host."),
 )
+_ENDING = re.compile(
+    # an engine that is being stopped goes on answering for a while (seen with 20.10)
+    r"database not open|daemon is shutting down|the client connection is closing"
+    r"|transport is closing|ttrpc: closed|containerd\.sock",
+    re.IGNORECASE,
+)
 _COMPILED = tuple((re.compile(pattern, re.IGNORECASE), advice) for pattern, advice in _HOST_FAULTS)
 
 
@@ -46,7 +52,10 @@ def engine_faults(where: str) -> Iterator[None]:
         yield
     except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
         if isinstance(error, APIError):  # the SDK derives its own errors from those of requests
-            raise_host_fault(explanation(error))
+            words = explanation(error)
+            if _ENDING.search(words):
+                raise EngineLost(f"The Docker engine at {where} is ending.") from error
+            raise_host_fault(words)
             raise
         raise EngineLost(f"The Docker engine at {where} stopped answering.") from error
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,9 +39,16 @@ PORT = 8000
 MODEL_DIRECTORY = "/vbisect/model"
 """Where a local model is inside a container."""
 
+_TROUBLE = (DockerException, requests.exceptions.RequestException, OSError)
 _COPIED_BYTES = 64 * 2**20
 _LAST_WORDS_SECONDS = 30
 """How long the log of a container that has ended is read on; a flood may lie before its end."""
+
+_SIGNAL_SECONDS = 600
+"""How long a container may take to end once it has been told to."""
+
+_NOTICE_SECONDS = 0.5
+"""How much later than a container's end the engine may note the signal that it sent."""
 
 _SERVE_SINCE = Version("0.11.1")
 """The first release whose image starts ``vllm serve`` (VLLM-FACTS)."""
@@ -108,21 +116,21 @@ def launch_container(
 
 
 def command_line(
-    entrypoint: tuple[str, ...], version: str, words: list[str]
+    entrypoint: tuple[str, ...], version: str, model: str, words: list[str]
 ) -> tuple[list[str] | None, list[str]]:
     """The entry point to set, ``None`` for the image's own, and the words that follow it.
 
-    Images before 0.11.1 start the API server's module, later ones ``vllm serve``; both take the
-    same arguments. An image that starts something else is told what to start.
+    Images before 0.11.1 start the API server's module, which takes ``--model``; later ones ``vllm
+    serve``, which warns of that option. An image that starts something else is told what to start.
     """
-    if entrypoint and (entrypoint[-1] == "serve" or "api_server" in entrypoint[-1]):
-        return None, words
+    served, named = [model, *words], ["--model", model, *words]
+    if entrypoint and entrypoint[-1] == "serve":
+        return None, served
+    if entrypoint and "api_server" in entrypoint[-1]:
+        return None, named
     if Version(version) < _SERVE_SINCE:
-        return ["python3", "-m", "vllm.entrypoints.openai.api_server"], words
-    return ["vllm", "serve"], words
-
-
-_TROUBLE = (DockerException, requests.exceptions.RequestException, OSError)
+        return ["python3", "-m", "vllm.entrypoints.openai.api_server"], named
+    return ["vllm", "serve"], served
 
 
 class _Running:
@@ -187,6 +195,8 @@ class _Running:
     def _watch(self) -> None:
         try:
             self._ended = self._await_end()
+        except EngineLost as lost:
+            self._ended = lost
         except NotFound:
             self._ended = EngineLost("Somebody else removed the container.")
         except Exception:  # whatever it is, the engine no longer tells how the container does
@@ -196,10 +206,24 @@ class _Running:
         finally:
             self._over.set()
 
+    def _was_told_to_end(self, finished: str) -> bool:
+        """Whether the engine sent it a signal: an end of that kind says nothing of the server."""
+        end = datetime.fromisoformat(finished).timestamp()
+        # fractions of a second are the engine's to understand, whatever the SDK's types say
+        events = self._engine.client.api.events(
+            since=f"{end - _SIGNAL_SECONDS:.6f}",  # type: ignore[call-overload]
+            until=f"{end + _NOTICE_SECONDS:.6f}",
+            filters={"container": self._container.id, "event": "kill"},
+        )
+        return any(events)
+
     def _await_end(self) -> Ended:
         code = int(self._container.wait(timeout=None)["StatusCode"])
         self._container.reload()
-        killed_for_memory = bool(self._container.attrs["State"]["OOMKilled"])
+        state = self._container.attrs["State"]
+        killed_for_memory = bool(state["OOMKilled"])
+        if not killed_for_memory and self._was_told_to_end(str(state["FinishedAt"])):
+            raise EngineLost("The container was ended from outside, as by an engine that restarts.")
         self._writer.join(5)  # the last words are part of the diagnosis
         signalled = 128 < code <= 128 + 64
         return Ended(128 - code if signalled else code, killed_for_memory)
@@ -244,8 +268,8 @@ def _arguments(
     spec: LaunchSpec, image: ContainerImage, options: ContainerOptions
 ) -> dict[str, Any]:
     model = MODEL_DIRECTORY if _is_local(spec.model) else spec.model
-    words = ["--model", model, "--host", "0.0.0.0", "--port", str(PORT), *spec.arguments]
-    entrypoint, command = command_line(image.entrypoint, spec.version, words)
+    words = ["--host", "0.0.0.0", "--port", str(PORT), *spec.arguments]
+    entrypoint, command = command_line(image.entrypoint, spec.version, model, words)
     environment = {
         "VLLM_NO_USAGE_STATS": "1",
         "PYTHONUNBUFFERED": "1",
