@@ -11,7 +11,7 @@ import sys
 import time
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -197,19 +197,23 @@ class OnEngine:
 
     def __init__(self, client: Any, registry: str, results: Path) -> None:
         self.client, self.registry, self._results = client, registry, results
+        self._layers: dict[str, dict[str, int]] = {}
 
     def digests(self) -> set[str]:
         """The digests of the registry's images that are there."""
-        names = {name for image in self._images() for name in image.attrs["RepoDigests"]}
-        return {name.partition("@")[2] for name in names if name.startswith(f"{self.registry}/")}
+        return {n.partition("@")[2] for names in self._images().values() for n in names if "@" in n}
 
-    def unpacked(self, without: Collection[str] = ()) -> int:
-        """Bytes of the layers of these images, each counted once, `without` those left out."""
-        sizes: dict[str, int] = {}
-        for image in self._images():
-            history = [entry["Size"] for entry in reversed(image.history()) if entry["Size"]]
-            sizes |= dict(zip(image.attrs["RootFS"]["Layers"], history, strict=False))
-        return sum(size for layer, size in sizes.items() if layer not in without)
+    def layers(self) -> dict[str, int]:
+        """The layers of these images with their bytes."""
+        found: dict[str, int] = {}
+        for identity in self._images():
+            if identity not in self._layers:
+                image = self.client.images.get(identity)
+                sizes = [entry["Size"] for entry in reversed(image.history()) if entry["Size"]]
+                names = image.attrs["RootFS"]["Layers"]
+                self._layers[identity] = dict(zip(names, sizes, strict=False))
+            found |= self._layers[identity]
+        return found
 
     def containers(self) -> list[Any]:
         """The containers of this vbisect's runs, whatever their state."""
@@ -223,17 +227,18 @@ class OnEngine:
         """Remove these images and these containers."""
         for container in self.containers():
             container.remove(force=True, v=True)
-        for image in self._images():
-            for name in image.attrs["RepoDigests"] + image.tags:
-                if name.startswith(f"{self.registry}/"):
-                    with contextlib.suppress(NotFound):
-                        self.client.images.remove(name, force=True)
+        for names in self._images().values():
+            for name in names:
+                with contextlib.suppress(NotFound):
+                    self.client.images.remove(name, force=True)
 
-    def _images(self) -> list[Any]:
-        found = []
-        for image in self.client.images.list():
-            if any(n.startswith(f"{self.registry}/") for n in image.attrs["RepoDigests"] or ()):
-                found.append(image)
+    def _images(self) -> dict[str, list[str]]:
+        """Their names by id."""
+        found = {}
+        for image in self.client.api.images():
+            names = [*(image["RepoDigests"] or ()), *(image["RepoTags"] or ())]
+            if here := [name for name in names if name.startswith(f"{self.registry}/")]:
+                found[image["Id"]] = here
         return found
 
 

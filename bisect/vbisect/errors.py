@@ -22,7 +22,7 @@ class HostError(VbisectError):
 
 
 class EngineLost(HostError):
-    """What runs the servers stopped answering; what was going on can be repeated once it is back."""
+    """What runs the servers, or something it had, is gone; the trial can begin again after that."""
 
 
 class ProbeAbort(VbisectError):

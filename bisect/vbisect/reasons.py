@@ -47,7 +47,7 @@ ADVICE: dict[SkipReason, str] = {
     SkipReason.BUILD_FAILED: "Read the end of build.log in the trial's folder.",
     SkipReason.UNKNOWN_ARGUMENT: "Limit the argument to the versions that know it, "
     "as in --serve-arg '--enable-scale-out; >=0.30'.",
-    SkipReason.OUT_OF_MEMORY: "Free memory on the host, or pass --serve-arg "
+    SkipReason.OUT_OF_MEMORY: "Free memory on the host (or raise --memory), or pass --serve-arg "
     "'--gpu-memory-utilization 0.5' or a smaller --max-model-len.",
     SkipReason.DRIVER_TOO_OLD: "Update the GPU driver, or set "
     "--env VLLM_ENABLE_CUDA_COMPATIBILITY=1 on a data-centre card.",

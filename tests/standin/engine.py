@@ -184,6 +184,7 @@ class Engine:
             self._slot, self.bridge = slot, f"vbisect{number}"
             self.directory = ROOT / str(number)
             self._address = f"10.213.{number}.1/24"
+            self._hardware = f"02:42:0a:d5:{number:02x}:01"
             return
         raise EngineUnavailable(f"all {SLOTS} slots are taken")
 
@@ -192,7 +193,9 @@ class Engine:
         self.directory.mkdir()
         (self.directory / "daemon.json").write_text("{}")
         for arguments in (
-            ("link", "add", "name", self.bridge, "type", "bridge"),
+            # A bridge without an address of its own takes that of a port, and another one when
+            # containers come and go: packets to the old one are lost for up to a minute.
+            ("link", "add", "name", self.bridge, "address", self._hardware, "type", "bridge"),
             ("addr", "add", self._address, "dev", self.bridge),
             ("link", "set", self.bridge, "up"),
         ):

@@ -4,9 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 USUAL_UNPACKED = 2.8
 """Unpacked bytes for each compressed one: vLLM's images of 9–12 GB unpack to 25–29 GB."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """An image has room once ``evict`` are removed, in this order; it takes ``needed`` bytes."""
+
+    evict: tuple[str, ...]
+    needed: int
+
+
+@dataclass(frozen=True)
+class Shortfall:
+    """An image that needs ``needed`` bytes has no room whatever goes; with ``limit`` it would."""
+
+    limit: int
+    needed: int
 
 
 @dataclass
@@ -27,30 +44,38 @@ class DiskBudget:
     def needed(self, layers: Mapping[str, int], present: Collection[str]) -> int:
         """Bytes that pulling ``layers`` (diff id → compressed bytes) takes where ``present`` are
         there: the engine keeps what it downloads until it is unpacked."""
-        missing = sum(size for layer, size in layers.items() if layer not in present)
-        return int(missing * (1 + self._unpacked))
+        return int(missing(layers, present) * (1 + self._unpacked))
 
-    def fits(self, taken: int, needed: int) -> bool:
-        """Whether ``needed`` bytes more stay within the limit."""
-        return self.limit is None or taken + needed <= self.limit
+    def room(
+        self,
+        layers: Mapping[str, int],
+        own: Mapping[str, Mapping[str, int]],
+        others: Collection[str],
+        reserved: int,
+        order: Sequence[str],
+    ) -> Room | Shortfall:
+        """What to remove of ``own`` (by name: layers with their bytes) so that ``layers`` fit.
 
-    def evictions(
-        self, own: Mapping[str, Mapping[str, int]], needed: int, reserved: int, order: Sequence[str]
-    ) -> list[str] | None:
-        """The images of ``own`` to remove so that ``needed`` fits beside ``reserved``.
-
-        Images are removed in ``order``, and only those in it. ``None`` when even all of it is not
-        enough. Layers that images share are counted once, and go with the last of them.
+        ``reserved`` bytes are promised to other pulls, ``others`` are the layers that are there
+        whatever goes. Images go in ``order``, and only those in it. Layers that images share are
+        counted once, and go with the last of them.
         """
-        left = dict(own)
-        removed: list[str] = []
-        queue = [name for name in order if name in left]
-        while not self.fits(taken(left) + reserved, needed):
+        left, evicted = dict(own), list[str]()
+        queue = [name for name in order if name in own]
+        while True:
+            needed = self.needed(layers, {*others, *chain.from_iterable(left.values())})
+            limit = taken(left) + reserved + needed
+            if self.limit is None or limit <= self.limit:
+                return Room(tuple(evicted), needed)
             if not queue:
-                return None
-            removed.append(queue.pop(0))
-            del left[removed[-1]]
-        return removed
+                return Shortfall(limit, needed)
+            evicted.append(queue.pop(0))
+            del left[evicted[-1]]
+
+
+def missing(layers: Mapping[str, int], present: Collection[str]) -> int:
+    """Bytes of those ``layers`` that are not ``present``."""
+    return sum(size for layer, size in layers.items() if layer not in present)
 
 
 def taken(own: Mapping[str, Mapping[str, int]]) -> int:

@@ -62,6 +62,14 @@ class ImageStore:
                 return None
             return self._described(image, reference)
 
+    def pulled_as(self, reference: str) -> LocalImage | None:
+        """The image that vbisect last pulled as ``reference``: it has no tag to be found by."""
+        for name, entry in reversed(self.ledger.entries().items()):
+            image = self.find(name) if entry.reference == reference else None
+            if image is not None:
+                return image.model_copy(update={"reference": reference})
+        return None
+
     def built(self, version: str, device: str) -> LocalImage | None:
         """The newest image vbisect built for a release."""
         labels = [f"vbisect.version={version}", f"vbisect.device={device}", "vbisect.built"]
@@ -84,11 +92,10 @@ class ImageStore:
         """
         names = self.ledger.entries()
         images = self._all()
-        known = {digest: image for image in images for digest in image.attrs["RepoDigests"] or ()}
+        known = {digest: image for image, digests in images.items() for digest in digests}
         own = {name: known[name] for name in names if name in known}
-        ids = {image.id for image in own.values()}
         foreign = {
-            layer for image in images if image.id not in ids for layer in self._layers_of(image)
+            layer for image in images.keys() - own.values() for layer in self._layers_of(image)
         }
         return {
             name: {layer: n for layer, n in self._layers_of(image).items() if layer not in foreign}
@@ -109,9 +116,12 @@ class ImageStore:
         self.ledger.strike(name)
         return True
 
-    def _all(self) -> list[Image]:
+    def _all(self) -> dict[str, list[str]]:
+        """Every image by its id, with its names by digest."""
         with engine_faults(self._engine.where):
-            return self._engine.client.images.list()
+            # the SDK's own list looks at each image, and fails when one goes meanwhile
+            found = self._engine.client.api.images()
+        return {str(image["Id"]): list(image["RepoDigests"] or ()) for image in found}
 
     def _described(self, image: Image, reference: str) -> LocalImage:
         config = image.attrs["Config"] or {}
@@ -130,15 +140,14 @@ class ImageStore:
             entrypoint=tuple(config.get("Entrypoint") or ()),
             commit=next((labels[name] for name in _COMMIT_LABELS if labels.get(name)), None),
             labels=labels,
-            layers=self._layers_of(image),
+            layers=self._layers_of(str(image.id)),
         )
 
-    def _layers_of(self, image: Image) -> dict[str, int]:
+    def _layers_of(self, identity: str) -> dict[str, int]:
         """Layers with their sizes: the history has the sizes, in the same order, without names.
 
         A layer of no bytes has no entry that could be told from a mere setting; it comes last.
         """
-        identity = str(image.id)
         with self._lock:
             if identity not in self._layers:
                 with engine_faults(self._engine.where), suppress(ImageNotFound, NotFound):

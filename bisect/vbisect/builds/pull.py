@@ -7,16 +7,19 @@ import re
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import CancelledError, Future, InvalidStateError
 from contextlib import suppress
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import docker.auth
 import requests
+from docker.errors import DockerException
 from urllib3.exceptions import HTTPError
 
 from vbisect.engine.faults import raise_host_fault
 from vbisect.errors import EngineLost, HostError
+from vbisect.registry.reference import ImageReference, login_command
 from vbisect.text import one_line
 
 if TYPE_CHECKING:
@@ -63,13 +66,12 @@ class Pull:
     A pull whose connection is closed is given up by the engine (seen with 20.10).
     """
 
-    def __init__(self, engine: Engine, name: str, compressed_bytes: int) -> None:
+    def __init__(self, engine: Engine, name: str) -> None:
         self._engine = engine
         self.name = name
-        self.compressed_bytes = compressed_bytes
         self.last_sign = time.monotonic()
         self._layers: dict[str, tuple[int, bool]] = {}  # bytes so far, whether still downloading
-        self._response: requests.Response | None = None
+        self._opened: Future[requests.Response] = Future()
         self._given_up: type[Exception] | None = None
         self._lock = threading.Lock()
 
@@ -92,6 +94,10 @@ class Pull:
         try:
             for event in self._events():
                 self._take(event)
+        except CancelledError:
+            pass
+        except DockerException as error:  # the login in Docker's configuration
+            raise HostError(f"{self.name} cannot be pulled: {one_line(str(error))}") from None
         except (requests.exceptions.RequestException, HTTPError, OSError, ValueError) as error:
             if self._given_up is None:
                 raise EngineLost(
@@ -111,30 +117,41 @@ class Pull:
     def _give_up(self, why: type[Exception]) -> None:
         with self._lock:
             self._given_up = self._given_up or why
-            if self._response is not None:
+            if not self._opened.cancel() and self._opened.exception() is None:
                 with suppress(OSError, ValueError, RuntimeError):
-                    self._response.raw.shutdown()  # wakes the thread that reads
+                    self._opened.result().raw.shutdown()  # wakes the thread that reads
 
-    def _events(self) -> Iterator[dict[str, Any]]:
+    def _open(self) -> None:
+        """Ask for the image. The engine answers no sooner than the registry has told it of one."""
         api = self._engine.client.api
         name, _, digest = self.name.partition("@")
         registry, _ = docker.auth.resolve_repository_name(name)
         header = docker.auth.get_config_header(api, registry)
-        response = api.post(
-            f"{api.base_url}/v{api.api_version}/images/create",
-            params={"fromImage": name, "tag": digest},
-            headers={"X-Registry-Auth": header} if header else {},
-            stream=True,
-            timeout=None,
-        )
-        with response:
-            with self._lock:
-                self._response = response
-                given_up = self._given_up
-            if given_up is not None:
-                return
+        try:
+            response = api.post(
+                f"{api.base_url}/v{api.api_version}/images/create",
+                params={"fromImage": name, "tag": digest},
+                headers={"X-Registry-Auth": header} if header else {},
+                stream=True,
+                timeout=None,
+            )
+        except Exception as error:
+            with suppress(InvalidStateError):
+                self._opened.set_exception(error)
+            return
+        try:
+            self._opened.set_result(response)
+        except InvalidStateError:  # given up meanwhile
+            response.close()
+
+    def _events(self) -> Iterator[dict[str, Any]]:
+        if self._given_up is not None:
+            return
+        # a thread of its own, for nothing wakes one that waits for an answer
+        threading.Thread(target=self._open, name="ask for a pull", daemon=True).start()
+        with self._opened.result() as response:
             if response.status_code != 200:
-                raise_for(_message(response.content))
+                self._raise_for(_message(response.content))
             for line in response.iter_lines():
                 if line:
                     yield json.loads(line)
@@ -142,7 +159,7 @@ class Pull:
     def _take(self, event: dict[str, Any]) -> None:
         self.last_sign = time.monotonic()
         if "error" in event:
-            raise_for(str(event["error"]))
+            self._raise_for(str(event["error"]))
         layer, status = str(event.get("id", "")), str(event.get("status", ""))
         count, _ = self._layers.get(layer, (0, False))
         if status == "Downloading":
@@ -151,14 +168,17 @@ class Pull:
         elif status in ("Download complete", "Verifying Checksum", "Extracting", "Pull complete"):
             self._layers[layer] = (count, False)
 
-
-def raise_for(words: str) -> None:
-    """Raise what an engine's ``words`` about a pull mean."""
-    raise_host_fault(words)
-    failed = PullFailed(words)
-    if failed.trouble is Trouble.REFUSED:
-        raise HostError(f"The registry refused the image: {failed}; docker login may help.")
-    raise failed
+    def _raise_for(self, words: str) -> None:
+        """Raise what an engine's ``words`` about this pull mean."""
+        raise_host_fault(words)
+        failed = PullFailed(words)
+        if failed.trouble is Trouble.REFUSED:
+            registry = ImageReference.parse(self.name).registry
+            raise HostError(
+                f"{registry} does not let the engine pull {self.name} ({failed}); "
+                f"log in with `{login_command(registry)}`."
+            )
+        raise failed
 
 
 def _message(content: bytes) -> str:

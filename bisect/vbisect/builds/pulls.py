@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from vbisect.builds.disk import DiskBudget, taken
+from vbisect.builds.disk import DiskBudget, Shortfall, missing
 from vbisect.builds.image_store import ImageStore, LocalImage
 from vbisect.builds.lanes import Lanes
 from vbisect.builds.pull import Pull, PullCancelled, PullFailed, PullStalled, Trouble
-from vbisect.errors import EngineLost, HostError, VbisectError
+from vbisect.errors import EngineLost, HostError
 from vbisect.reasons import SkipReason, Untestable
 from vbisect.registry import ImageReference, RemoteImage
 
@@ -32,6 +32,13 @@ _TICK_SECONDS = 0.25
 _SAMPLE_SECONDS = 0.75
 _SAY_SECONDS = 5.0
 _ATTEMPTS = 3
+_LOOKUP_SECONDS = 2.0
+"""How long those that are wanted less let one go first that is still being looked up."""
+
+_HELD_SECONDS = 60.0
+"""How long an image that has to go may be held by a container: a server that is being stopped."""
+
+_CLOSE_SECONDS = 10.0
 
 
 class ImageRequest(BaseModel):
@@ -53,20 +60,24 @@ class _State(Enum):
 @dataclass
 class _Job:
     request: ImageRequest
+    begun: float = field(default_factory=time.monotonic)
     given_up: threading.Event = field(default_factory=threading.Event)
     state: _State = _State.RESOLVING
     remote: RemoteImage | None = None
     pull: Pull | None = None
-    needed: int = 0
-    pulled: bool = False
+    missing: int = 0  # compressed bytes to come
+    needed: int = 0  # bytes on disk, reckoned
+    held_since: float | None = None  # since when a container holds an image that has to go
     image: LocalImage | None = None
     error: Exception | None = None
 
     @property
-    def name(self) -> str:
-        """What is pulled, ``repository@sha256:…``."""
-        assert self.remote is not None
-        return str(ImageReference.parse(self.remote.reference).with_digest(self.remote.digest))
+    def name(self) -> str | None:
+        """What it is called by digest, ``repository@sha256:…``, once that is known."""
+        found = self.remote or self.image
+        if found is None:
+            return None
+        return str(ImageReference.parse(found.reference).with_digest(found.digest))
 
     @property
     def layers(self) -> dict[str, int]:
@@ -112,6 +123,7 @@ class Pulls:
         self._jobs: dict[ImageRequest, _Job] = {}
         self._wanted: list[ImageRequest] = []
         self._keep: list[ImageRequest] = []
+        self._pulled: dict[ImageRequest, str] = {}
         self._threads: list[threading.Thread] = []
         self._change = threading.Condition()
         self._closed = False
@@ -128,8 +140,7 @@ class Pulls:
                 if request not in self._wanted and job.state is not _State.OVER:
                     job.cancel()
                     del self._jobs[request]
-            for request in self._wanted:
-                self._begin(request)
+            self._begin_wanted(again=True)
             self._change.notify_all()
 
     def get(self, request: ImageRequest) -> LocalImage:
@@ -164,7 +175,7 @@ class Pulls:
     def pulled(self) -> dict[ImageRequest, str]:
         """The names of the images this run pulled and still has."""
         with self._change:
-            return {request: job.name for request, job in self._jobs.items() if job.pulled}
+            return dict(self._pulled)
 
     def forget_missing(self) -> None:
         """Fetch again, when it is wanted again, what somebody removed from the engine.
@@ -184,13 +195,30 @@ class Pulls:
                 if job.state is not _State.OVER:
                     job.cancel()
             self._change.notify_all()
+        deadline = time.monotonic() + _CLOSE_SECONDS  # one that waits for a registry goes on
         for thread in (self._scheduler, *self._threads):
-            thread.join(30)
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _begin_wanted(self, *, again: bool = False) -> None:
+        """Begin with as many as may be pulled at once, one more being looked up meanwhile.
+
+        Asking a registry about all that may be wanted could exhaust what it answers in an hour.
+        ``again`` also begins with the first, and with what failed for a passing reason.
+        """
+        under_way = 0
+        for place, request in enumerate(self._wanted):
+            if again or (place and request not in self._jobs):
+                self._begin(request)
+            job = self._jobs.get(request)
+            under_way += job is not None and job.state is not _State.OVER
+            if under_way > self._lanes.allowed:
+                return
 
     def _begin(self, request: ImageRequest) -> _Job:
         job = self._jobs.get(request)
         # what failed for a passing reason while it was not yet needed is tried again
-        if job is None or (isinstance(job.error, HostError) and job.state is _State.OVER):
+        passing = job is not None and isinstance(job.error, HostError | PullCancelled)
+        if job is None or (passing and job.state is _State.OVER):
             job = self._jobs[request] = _Job(request)
             thread = threading.Thread(
                 target=self._carry_out, args=(job,), name=f"pull {request.version}", daemon=True
@@ -206,7 +234,7 @@ class Pulls:
                 job.image = found
             else:
                 job.remote = found
-                job.image = self._store.find(job.name) or self._fetch(job)
+                job.image = self._fetch(job)
         except Exception as error:  # raised again where the image is asked for
             job.error = error
         finally:
@@ -216,12 +244,13 @@ class Pulls:
 
     def _fetch(self, job: _Job) -> LocalImage:
         assert job.remote is not None
+        assert job.name is not None
         for attempt in count(1):
             try:
-                self._pull_once(job)
+                self._pull_once(job, job.name)
                 break
             except (PullFailed, PullStalled, PullCancelled) as trouble:
-                self._forget_unless_there(job)
+                self._forget_unless_there(job, job.name)
                 self._after(job, trouble, attempt)
         image = self._store.find(job.name)
         if image is None:
@@ -230,24 +259,29 @@ class Pulls:
             self._budget.unpacked(job.remote.size, image.size)
         return image.model_copy(update={"reference": job.request.reference})
 
-    def _pull_once(self, job: _Job) -> None:
+    def _pull_once(self, job: _Job, name: str) -> None:
         """Pull once admitted."""
         self._wait_for_admission(job)
         assert job.pull is not None
         try:
-            self._store.ledger.enter(job.name, job.request.reference)
-            job.pulled = True
+            self._store.ledger.enter(name, job.request.reference)
+            with self._change:
+                self._pulled[job.request] = name
             job.pull.run()
         finally:
             with self._change:
                 job.state, job.pull = _State.RESOLVING, None
                 self._change.notify_all()
 
-    def _forget_unless_there(self, job: _Job) -> None:
+    def _forget_unless_there(self, job: _Job, name: str) -> None:
         with suppress(EngineLost):
-            if self._store.find(job.name) is None:
-                self._store.ledger.strike(job.name)
-                job.pulled = False
+            if self._store.find(name) is not None:
+                return
+            with self._change:
+                # given up and wanted again meanwhile, it may be on its way once more
+                if all(other is job or other.name != name for other in self._active()):
+                    self._store.ledger.strike(name)
+                    self._forget(name)
 
     def _after(self, job: _Job, trouble: Exception, attempt: int) -> None:
         """Wait until it may be tried again, or raise what the trouble comes to."""
@@ -274,9 +308,9 @@ class Pulls:
                 "then resume the run."
             )
         self._say(f"{name}: {trouble}; trying again")
-        if trouble.trouble is Trouble.BUSY:
+        if trouble.trouble is Trouble.BUSY and job.name is not None:
             self._wait_turn(job.name)
-        elif job.given_up.wait(2.0**attempt):
+        if job.given_up.wait(2.0**attempt):
             raise PullCancelled(name)
 
     def _wait_for_admission(self, job: _Job) -> None:
@@ -296,6 +330,7 @@ class Pulls:
                 self._measure()
                 self._end_stalled()
                 self._tell()
+                self._begin_wanted()
                 self._admit()
                 self._change.wait(_TICK_SECONDS)
 
@@ -305,7 +340,12 @@ class Pulls:
     def _admit(self) -> None:
         for request in self._wanted:
             job = self._jobs.get(request)
-            if job is None or job.state is not _State.WAITING or job.error is not None:
+            if job is None:
+                continue
+            new = time.monotonic() - job.begun < _LOOKUP_SECONDS
+            if job.state is _State.RESOLVING and new:
+                return
+            if job.state is not _State.WAITING or job.error is not None:
                 continue
             active = self._active()
             needed_now = request == self._wanted[0]
@@ -314,12 +354,12 @@ class Pulls:
             try:
                 if not self._make_room(job, active, needed_now=needed_now):
                     return
-            except (VbisectError, Untestable) as error:
+            except Exception as error:  # raised again where the image is asked for
                 job.error = error
                 self._change.notify_all()
                 continue
-            assert job.remote is not None
-            job.pull = Pull(self._engine, job.name, job.remote.size)
+            assert job.name is not None
+            job.pull = Pull(self._engine, job.name)
             job.state = _State.PULLING
             self._sample = (time.monotonic(), 0, 0)
             self._change.notify_all()
@@ -329,45 +369,74 @@ class Pulls:
 
         Raises ``HostError`` when the image that is needed now never will.
         """
-        coming = {layer for other in active for layer in other.layers}
-        present = self._store.present_layers() | coming
-        job.needed = self._budget.needed(job.layers, present)
-        if self._budget.limit is None:
-            return True
         own = self._store.own()
+        # what only vbisect's images have may go with them, all else stays
+        others = self._store.present_layers() - {layer for it in own.values() for layer in it}
+        others |= {layer for other in active for layer in other.layers}
         reserved = sum(other.needed for other in active)
-        order = self._least_useful_first(own)
-        evictions = self._budget.evictions(own, job.needed, reserved, order)
-        if evictions is None:
-            if needed_now and active:
-                active[-1].cancel()  # whatever else is coming has to make way
-            elif needed_now:
-                kept = {name: own[name] for name in own if name not in order}
-                raise HostError(
-                    f"{job.request.reference} needs {_gigabytes(job.needed)} of disk while it is "
-                    f"pulled, and {_gigabytes(self._budget.limit)} is the budget: pass "
-                    f"--disk-budget {_gigabytes(taken(kept) + job.needed, up=True)} or more, "
-                    "and free as much."
-                )
-            return False
-        for name in evictions:
-            if not self._store.remove(name):
-                return False  # a container that is being removed still holds it
-            self._forget(name)
-            self._say(f"removed {name} to stay within the disk budget")
+        order = self._least_useful_first(own, job, needed_now=needed_now)
+        while True:
+            found = self._budget.room(job.layers, own, others, reserved, order)
+            if isinstance(found, Shortfall):
+                if needed_now and active:
+                    active[-1].cancel()  # whatever else is coming has to make way
+                elif needed_now and not self._held_for_now(job):
+                    raise self._too_small(job, found)
+                return False
+            held = next((name for name in found.evict if not self._evict(name)), None)
+            if held is None:
+                break
+            job.held_since = job.held_since or time.monotonic()
+            order.remove(held)
+            own = self._store.own()
+        job.held_since = None
+        left = [layers for name, layers in own.items() if name not in found.evict]
+        job.missing = missing(job.layers, others.union(*left))
+        job.needed = found.needed
         return True
 
-    def _least_useful_first(self, own: dict[str, dict[str, int]]) -> list[str]:
-        """What may be removed; the longest there first, what is worth keeping last."""
-        names = {r: job.name for r, job in self._jobs.items() if job.remote is not None}
-        wanted = {names[request] for request in self._wanted if request in names}
-        keep = [names[request] for request in self._keep if request in names]
+    def _evict(self, name: str) -> bool:
+        """Remove an image for the sake of another; not one that a container holds."""
+        if not self._store.remove(name):
+            return False
+        self._forget(name)
+        self._say(f"removed {name} to stay within the disk budget")
+        return True
+
+    def _held_for_now(self, job: _Job) -> bool:
+        since = job.held_since
+        return since is not None and time.monotonic() - since < _HELD_SECONDS
+
+    def _too_small(self, job: _Job, found: Shortfall) -> HostError:
+        held = " (a container holds an image that could go)" if job.held_since else ""
+        return HostError(
+            f"{job.request.reference} needs {_gigabytes(found.needed)} of disk while it is pulled, "
+            f"and {_gigabytes(self._budget.limit or 0)} is the budget{held}: pass --disk-budget "
+            f"{_gigabytes(found.limit, up=True)} or more, and free as much."
+        )
+
+    def _least_useful_first(self, own: Iterable[str], job: _Job, *, needed_now: bool) -> list[str]:
+        """What may be removed for the sake of ``job``.
+
+        The longest there goes first, then what is worth keeping, and last, where ``needed_now``,
+        what is wanted later.
+        """
+        pulled = {e.reference: name for name, e in self._store.ledger.entries().items()}
+        names = pulled | {r.reference: j.name for r, j in self._jobs.items() if j.name is not None}
+        wanted = [names.get(request.reference) for request in self._wanted]
+        keep = [names.get(request.reference) for request in self._keep]
         others = [name for name in own if name not in wanted and name not in keep]
-        return [*others, *(name for name in reversed(keep) if name not in wanted)]
+        kept = [name for name in own if name in keep and name not in wanted]
+        later = [name for name in own if name in wanted and name != job.name]
+        kept.sort(key=keep.index, reverse=True)
+        later.sort(key=wanted.index, reverse=True)
+        return [*others, *kept, *(later if needed_now else ())]
 
     def _forget(self, name: str) -> None:
+        """``name`` is gone."""
+        self._pulled = {r: pulled for r, pulled in self._pulled.items() if pulled != name}
         for request, job in list(self._jobs.items()):
-            if job.state is _State.OVER and job.remote is not None and job.name == name:
+            if job.state is _State.OVER and job.name == name:
                 del self._jobs[request]
 
     def _measure(self) -> None:
@@ -396,10 +465,9 @@ class Pulls:
         if time.monotonic() - self._said < _SAY_SECONDS:
             return
         shares = [
-            f"{job.request.version} {_gigabytes(job.pull.done_bytes)} of "
-            f"{_gigabytes(job.remote.size)}"
+            f"{job.request.version} {_gigabytes(job.pull.done_bytes)} of {_gigabytes(job.missing)}"
             for job in self._active()
-            if job.pull is not None and job.remote is not None
+            if job.pull is not None
         ]
         if shares:
             self._said = time.monotonic()

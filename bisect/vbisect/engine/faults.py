@@ -30,6 +30,16 @@ _HOST_FAULTS = (
         r"permission denied.*docker\.sock",
         "Add yourself to the docker group, or use another --docker-host.",
     ),
+    (
+        r"error while creating mount source path",
+        "The engine has to be able to make ~/.cache/huggingface on its host: see that the home "
+        "directory is there and that the engine may write to it.",
+    ),
+    (
+        r"failed to create endpoint|iptables failed",
+        "The engine's network is broken, as after a restart of the firewall: restart the engine, "
+        "then resume the run.",
+    ),
     (r"cgroup.*not supported|memory limit .* not supported", "Leave --memory out on this host."),
 )
 _ENDING = re.compile(

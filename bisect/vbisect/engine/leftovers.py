@@ -41,9 +41,7 @@ def remove_leftovers(engine: Engine, run_dir: Path | None = None) -> int:
     cannot be removed.
     """
     with engine_faults(engine.where):
-        found = engine.client.containers.list(
-            all=True, filters={"label": RUN}, ignore_removed=True
-        )
+        found = engine.client.containers.list(all=True, filters={"label": RUN}, ignore_removed=True)
         return sum(_remove(container) for container in found if _is_left_over(container, run_dir))
 
 

@@ -59,8 +59,8 @@ class ContainerOptions:
     """What is the same for all containers of a run.
 
     ``gpus`` is ``all``, ``none`` or device ids with commas between; ``memory`` and
-    ``shared_memory`` are in bytes; ``mounts`` maps places on the engine's host, or volumes, to places in containers;
-    ``secrets`` are variables handed in but never recorded.
+    ``shared_memory`` are in bytes; ``mounts`` maps places on the engine's host, or volumes, to
+    places in containers; ``secrets`` are variables handed in but never recorded.
     """
 
     gpus: str
@@ -141,6 +141,7 @@ class _Running:
         self._container = container
         self._log = log
         self._over = threading.Event()
+        self._stopping = False
         self._ended: Ended | EngineLost | None = None
         config = container.attrs["Config"]
         self.command = (*(config["Entrypoint"] or ()), *(config["Cmd"] or ()))
@@ -176,6 +177,7 @@ class _Running:
 
         One that cannot be removed now is found by its label later.
         """
+        self._stopping = True
         if not self._over.is_set():
             with suppress(*_TROUBLE):
                 self._container.kill()
@@ -222,7 +224,8 @@ class _Running:
         self._container.reload()
         state = self._container.attrs["State"]
         killed_for_memory = bool(state["OOMKilled"])
-        if not killed_for_memory and self._was_told_to_end(str(state["FinishedAt"])):
+        explained = killed_for_memory or self._stopping
+        if not explained and self._was_told_to_end(str(state["FinishedAt"])):
             raise EngineLost("The container was ended from outside, as by an engine that restarts.")
         self._writer.join(5)  # the last words are part of the diagnosis
         signalled = 128 < code <= 128 + 64

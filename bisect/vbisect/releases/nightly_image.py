@@ -33,6 +33,7 @@ class NightlyImages:
         self._registry = registry
         self._repository = ImageReference.parse(repository)
         self._platform = platform
+        self._ends: set[str | None] = set()
 
     def resolve(self, asked: str, known: KnownReleases, notes: list[str]) -> Release:
         """``nightly`` or ``nightly-<commit>``, pinned to a digest.
@@ -50,18 +51,22 @@ class NightlyImages:
                 f"using the newest release, {known.newest.version}, instead."
             )
             return known.newest
+        self._ends.add(release.image)
         commit = f"commit {release.commit}" if release.commit else "of an unknown commit"
         notes.append(f"{asked} is {release.version} ({release.image}, {commit}).")
         return release
 
     def between(self, end: Release, known: KnownReleases) -> tuple[Release, ...]:
-        """The commits that have an image, after the newest release and before ``end``."""
+        """The commits that have an image, after the newest release and before ``end``.
+
+        Those that are ends of the range themselves are left out.
+        """
         try:
             found = self._by_commit(known)
         except (HostError, ImageMissing):
             return ()
         low, high = Version(known.newest.version), Version(end.version)
-        later = {release.version: release for release in found if release.image != end.image}
+        later = {release.version: release for release in found if release.image not in self._ends}
         return tuple(r for r in later.values() if low < Version(r.version) < high)
 
     def _pinned(self, tag: str, known: KnownReleases) -> Release:

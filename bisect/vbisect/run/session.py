@@ -151,10 +151,14 @@ class _Session:
                 return run_trial(self._spec(release), fetch, self.emit, teardown)
             except EngineLost as lost:
                 if attempt == _LOST_TIMES - 1:
-                    raise
+                    raise HostError(
+                        f"{lost} That happened {_LOST_TIMES} times in one trial: look after the "
+                        "engine, then resume the run."
+                    ) from None
                 again = f"The trial of {release.version} begins again once it is back."
                 self.emit(EventKind.NOTE, text=f"{lost} {again}")
                 runtime.recover()
+                teardown.settle()  # what the lost trial opened writes into the same folder
         raise AssertionError("the last attempt returns or raises")
 
     def _likely_after(self, pick: int, depth: int) -> list[Release]:

@@ -24,6 +24,11 @@ class Teardown:
         else:
             self._stopping.append(self._pool.submit(opened.close))
 
+    def settle(self) -> None:
+        """Wait until all that is to be closed is closed; raises what closing raised."""
+        for stopping in self._stopping:
+            stopping.result()
+
     def __enter__(self) -> Teardown:
         return self
 
@@ -33,8 +38,7 @@ class Teardown:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Wait until everything is closed; raises what closing raised."""
+        """As ``settle``."""
         if self._pool is not None:
             self._pool.shutdown(wait=True)
-        for stopping in self._stopping:
-            stopping.result()
+        self.settle()

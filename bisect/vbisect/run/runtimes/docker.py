@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -27,8 +27,8 @@ from vbisect.launch.container import (
     launch_container,
     token_variables,
 )
-from vbisect.reasons import SkipReason, Untestable
 from vbisect.processes import end_orphans
+from vbisect.reasons import SkipReason, Untestable
 from vbisect.registry import ImageMissing, ImageReference, Registry, RemoteImage
 from vbisect.releases import Device, Release
 from vbisect.run.host import host_facts
@@ -42,13 +42,16 @@ _SHARED_MEMORY = 16 * 2**30
 
 _ENGINE_WAIT = "VBISECT_ENGINE_WAIT"
 _COMES_BACK_SECONDS = 120.0
+_STEADY_SECONDS = 3.0
+"""How long an engine has to answer before it counts as back: one that ends answers for a while."""
+
 _KEPT_FREE = 0.1
 
 
 class DockerRuntime:
     """One engine and its images, for one run."""
 
-    lookahead = 2
+    lookahead = 4
 
     def __init__(self, settings: RunSettings, run_dir: Path, say: Say) -> None:
         assert settings.docker is not None
@@ -65,7 +68,10 @@ class DockerRuntime:
             self.engine = self._stack.enter_context(connect(self._docker.host, owner=run_dir))
             plain = plain_http_registries(self.engine)
             self._registry = self._stack.enter_context(
-                Registry(plain_http=plain, on_wait=lambda text, _: say(text))
+                Registry(
+                    plain_http=plain,
+                    on_wait=lambda text, seconds: say(f"{text} in {seconds:.0f} s"),
+                )
             )
             self._store = ImageStore(self.engine)
             self._platform = platform_of(self.engine)
@@ -98,9 +104,12 @@ class DockerRuntime:
 
     def recover(self) -> None:
         """Wait for the engine; what it left of the lost trial is removed."""
-        deadline = time.monotonic() + self._patience
-        while (trouble := self._trouble()) is not None:
-            if time.monotonic() > deadline:
+        began = since = time.monotonic()
+        while time.monotonic() - since < _STEADY_SECONDS:
+            trouble = self._trouble()
+            if trouble is not None:
+                since = time.monotonic()
+            if since - began > self._patience:
                 raise HostError(
                     f"The Docker engine at {self.engine.where} did not come back within "
                     f"{self._patience:.0f} s: start it, then resume the run. ({trouble})"
@@ -114,12 +123,14 @@ class DockerRuntime:
     def close(self, needless: Sequence[Release]) -> None:
         with self._stack:
             self._pulls.close()
-            with suppress(HostError):  # whatever is left is found at the next start
+            try:
                 remove_leftovers(self.engine, self._run_dir)
                 requests = {self._request(release) for release in needless}
                 for request, name in self._pulls.pulled().items():
                     if request in requests:
                         self._store.remove(name)
+            except HostError as lost:
+                self._say(f"{lost} The next run removes what this one may have left there.")
 
     def _trouble(self) -> HostError | None:
         """Why the engine is not yet of use again."""
@@ -189,8 +200,10 @@ class DockerRuntime:
 
     def _without_registry(self, request: ImageRequest, lost: HostError) -> LocalImage:
         """What the engine has of it, when the registry does not answer."""
-        local = self._store.find(request.reference) or self._store.built(
-            request.version, self._settings.device
+        local = (
+            self._store.find(request.reference)
+            or self._store.pulled_as(request.reference)
+            or self._store.built(request.version, self._settings.device)
         )
         if local is None:
             raise lost
