@@ -9,7 +9,7 @@ import pytest
 
 from made import settings
 from vbisect.errors import UsageError
-from vbisect.launch.container import command_line
+from vbisect.launch.container_settings import command_line
 from vbisect.releases import Device
 from vbisect.releases.cuda import DriverFit, driver_fit
 from vbisect.run.docker_settings import (

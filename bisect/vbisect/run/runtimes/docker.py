@@ -21,12 +21,8 @@ from vbisect.engine.images import plain_http_registries, platform_of
 from vbisect.engine.leftovers import owner_labels, remove_leftovers
 from vbisect.errors import HostError, UsageError
 from vbisect.launch import LaunchSpec, Server
-from vbisect.launch.container import (
-    ContainerImage,
-    ContainerOptions,
-    launch_container,
-    token_variables,
-)
+from vbisect.launch.container import launch_container
+from vbisect.launch.container_settings import ContainerImage, ContainerOptions, token_variables
 from vbisect.processes import end_orphans
 from vbisect.reasons import SkipReason, Untestable
 from vbisect.registry import ImageMissing, ImageReference, Registry, RemoteImage
