@@ -193,7 +193,7 @@ class Vbisect:
 
 
 class OnEngine:
-    """What an engine has of one registry's images, and of the containers of one vbisect."""
+    """What an engine has of one registry's images (of all, for ""), and of one vbisect's runs."""
 
     def __init__(self, client: Any, registry: str, results: Path) -> None:
         self.client, self.registry, self._results = client, registry, results
@@ -237,7 +237,8 @@ class OnEngine:
         found = {}
         for image in self.client.api.images():
             names = [*(image["RepoDigests"] or ()), *(image["RepoTags"] or ())]
-            if here := [name for name in names if name.startswith(f"{self.registry}/")]:
+            prefix = f"{self.registry}/" if self.registry else ""
+            if here := [name for name in names if name.startswith(prefix)]:
                 found[image["Id"]] = here
         return found
 

@@ -25,7 +25,8 @@ class LocalImage(BaseModel):
     """An image on the engine's host.
 
     ``reference`` is what was asked for, ``digest`` the registry's, or the image's own id where it
-    never was in one. ``layers`` maps layers to their bytes when unpacked.
+    never was in one. ``layers`` maps layers to their bytes when unpacked. ``unchecked`` means that
+    the registry could not be asked what ``reference`` points at now.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -37,6 +38,7 @@ class LocalImage(BaseModel):
     commit: str | None
     labels: dict[str, str]
     layers: dict[str, int]
+    unchecked: bool = False
 
     @property
     def size(self) -> int:

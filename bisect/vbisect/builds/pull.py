@@ -30,8 +30,8 @@ class Trouble(Enum):
     """What kind of trouble stopped a pull."""
 
     MISSING = r"manifest unknown|manifest for .* not found|not found: manifest|no matching manifest"
-    REFUSED = r"unauthorized|denied|no basic auth|authentication required"
-    BUSY = r"toomanyrequests|too many requests|429"
+    REFUSED = r"unauthorized|access denied|\bdenied:|no basic auth|authentication required"
+    BUSY = r"toomanyrequests|too many requests|\b429\b"
     CORRUPT = (
         r"verification failed|does not match|unexpected EOF|invalid (?:checksum|tar header)"
         r"|gzip: |archive/tar|digest mismatch|unexpected commit digest|failed to register layer"

@@ -35,8 +35,8 @@ _ATTEMPTS = 3
 _LOOKUP_SECONDS = 2.0
 """How long those that are wanted less let one go first that is still being looked up."""
 
-_HELD_SECONDS = 60.0
-"""How long an image that has to go may be held by a container: a server that is being stopped."""
+_HELD_SECONDS = 10.0
+"""How long a server that is being stopped may hold an image; other containers hold it longer."""
 
 _CLOSE_SECONDS = 10.0
 
@@ -67,7 +67,6 @@ class _Job:
     pull: Pull | None = None
     missing: int = 0  # compressed bytes to come
     needed: int = 0  # bytes on disk, reckoned
-    held_since: float | None = None  # since when a container holds an image that has to go
     image: LocalImage | None = None
     error: Exception | None = None
 
@@ -124,6 +123,7 @@ class Pulls:
         self._wanted: list[ImageRequest] = []
         self._keep: list[ImageRequest] = []
         self._pulled: dict[ImageRequest, str] = {}
+        self._held: dict[str, float] = {}  # since when containers are known to hold images
         self._threads: list[threading.Thread] = []
         self._change = threading.Condition()
         self._closed = False
@@ -375,21 +375,24 @@ class Pulls:
         others |= {layer for other in active for layer in other.layers}
         reserved = sum(other.needed for other in active)
         order = self._least_useful_first(own, job, needed_now=needed_now)
+        held: list[str] = []
         while True:
             found = self._budget.room(job.layers, own, others, reserved, order)
             if isinstance(found, Shortfall):
                 if needed_now and active:
                     active[-1].cancel()  # whatever else is coming has to make way
-                elif needed_now and not self._held_for_now(job):
-                    raise self._too_small(job, found)
+                elif needed_now:
+                    raise self._too_small(job, found, held)
                 return False
-            held = next((name for name in found.evict if not self._evict(name)), None)
-            if held is None:
+            stays = next((name for name in found.evict if not self._evict(name)), None)
+            if stays is None:
                 break
-            job.held_since = job.held_since or time.monotonic()
-            order.remove(held)
+            now = time.monotonic()
+            if now - self._held.setdefault(stays, now) < _HELD_SECONDS:
+                return False
+            held.append(stays)
+            order.remove(stays)
             own = self._store.own()
-        job.held_since = None
         left = [layers for name, layers in own.items() if name not in found.evict]
         job.missing = missing(job.layers, others.union(*left))
         job.needed = found.needed
@@ -399,20 +402,17 @@ class Pulls:
         """Remove an image for the sake of another; not one that a container holds."""
         if not self._store.remove(name):
             return False
+        self._held.pop(name, None)
         self._forget(name)
         self._say(f"removed {name} to stay within the disk budget")
         return True
 
-    def _held_for_now(self, job: _Job) -> bool:
-        since = job.held_since
-        return since is not None and time.monotonic() - since < _HELD_SECONDS
-
-    def _too_small(self, job: _Job, found: Shortfall) -> HostError:
-        held = " (a container holds an image that could go)" if job.held_since else ""
+    def _too_small(self, job: _Job, found: Shortfall, held: Sequence[str]) -> HostError:
+        holds = f" Containers hold what could go otherwise: {', '.join(held)}." if held else ""
         return HostError(
             f"{job.request.reference} needs {_gigabytes(found.needed)} of disk while it is pulled, "
-            f"and {_gigabytes(self._budget.limit or 0)} is the budget{held}: pass --disk-budget "
-            f"{_gigabytes(found.limit, up=True)} or more, and free as much."
+            f"and {_gigabytes(self._budget.limit or 0)} is the budget: pass --disk-budget "
+            f"{_gigabytes(found.limit, up=True)} or more, and free as much.{holds}"
         )
 
     def _least_useful_first(self, own: Iterable[str], job: _Job, *, needed_now: bool) -> list[str]:

@@ -56,7 +56,7 @@ class DockerRuntime:
         self._run_dir = run_dir
         self._say = say
         self.stops_beside = settings.device is Device.CPU
-        self._registry_lost: HostError | None = None
+        self._lost: dict[str, HostError] = {}
         self._stack = ExitStack()
         self._patience = _engine_wait()
         self._orphans = len(end_orphans(run_dir))  # before this run has processes of its own
@@ -83,9 +83,11 @@ class DockerRuntime:
 
     def fetch(self, release: Release) -> Fetched:
         image = self._pulls.get(self._request(release))
-        notes = (
-            (f"Built by vbisect: {image.reference}.",) if "vbisect.built" in image.labels else ()
-        )
+        notes = []
+        if "vbisect.built" in image.labels:
+            notes.append(f"Built by vbisect: {image.reference}.")
+        if image.unchecked:
+            notes.append("The registry could not be asked whether its tag still means this image.")
         evidence = {
             "image": image.model_dump(mode="json", exclude={"labels"}),
             "engine": self.engine.facts(),
@@ -95,7 +97,7 @@ class DockerRuntime:
             build=Build(kind="image", ref=image.reference, digest=image.digest),
             evidence=evidence,
             launch=partial(self._launch, release, image),
-            notes=notes,
+            notes=tuple(notes),
         )
 
     def recover(self) -> None:
@@ -176,12 +178,18 @@ class DockerRuntime:
         if self._docker.build == "always":
             return self._built(request, given_up)
         reference = ImageReference.parse(request.reference)
+        if lost := self._lost.get(reference.registry):  # each try takes its time
+            local = self._without_registry(request, lost)
+            if local is not None:
+                return local
         try:
-            if self._registry_lost is not None and reference.registry in str(self._registry_lost):
-                raise self._registry_lost
             digest = reference.digest or self._registry.digest(reference)
-        except HostError as lost:
-            return self._without_registry(request, lost)
+        except HostError as error:
+            local = self._without_registry(request, error)
+            if local is None:
+                raise
+            self._lost[reference.registry] = error
+            return local
         if digest is None:
             return self._not_published(request, given_up)
         pinned = reference.with_digest(digest)
@@ -194,18 +202,17 @@ class DockerRuntime:
             raise Untestable(SkipReason.NOT_PUBLISHED, str(missing)) from None
         return remote
 
-    def _without_registry(self, request: ImageRequest, lost: HostError) -> LocalImage:
-        """What the engine has of it, when the registry does not answer."""
+    def _without_registry(self, request: ImageRequest, lost: HostError) -> LocalImage | None:
+        """What the engine has of it, when the registry does not say what the tag points at."""
         local = (
             self._store.find(request.reference)
             or self._store.pulled_as(request.reference)
             or self._store.built(request.version, self._settings.device)
         )
         if local is None:
-            raise lost
-        self._registry_lost = lost
-        self._say(f"{request.reference}: the registry does not answer; the local image is used")
-        return local
+            return None
+        self._say(f"{request.reference}: the local image is used, for the registry said: {lost}")
+        return local.model_copy(update={"unchecked": True})
 
     def _not_published(self, request: ImageRequest, given_up: threading.Event) -> LocalImage:
         if self._docker.build == "auto":

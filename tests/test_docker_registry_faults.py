@@ -1,0 +1,253 @@
+"""A registry that is busy, broken or gone costs time, a release, or the run; never the truth."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+
+from docker_fixtures import skipping
+from driving import Done, OnEngine, Vbisect, counts
+from standin.base import base_layer
+from standin.behaviour import Behaviour
+from standin.engine import Engine, GivenEngine
+from standin.images import ImageFamily
+from standin.index import PackageIndex
+from standin.proxy import RegistryProxy
+from standin.registry import MANIFEST_TYPE, LocalRegistry
+from standin.running import wait
+
+BAD, GOOD = Behaviour(fail_rate={"chat": 1.0}), Behaviour()
+# In the order in which they are tested: fixed in 0.32.0.
+RELEASES = {"0.30.0": BAD, "0.33.0": GOOD, "0.31.0": BAD, "0.32.0": GOOD}
+RUN = ("--from", "0.30.0", "--to", "0.33.0", "--n", "4", "--confidence", "0.6")
+FOR_EVER = 10**6
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def images(registry: LocalRegistry) -> ImageFamily:
+    """The releases."""
+    family = ImageFamily(registry, "test/faulty")
+    with skipping():
+        base_layer()
+    for version, behaviour in RELEASES.items():
+        # no image of another test has the same layers
+        family.push(version, behaviour, padding_bytes=6 * MIB if version == "0.33.0" else MIB)
+    return family
+
+
+@pytest.fixture(scope="module", autouse=True)
+def base(engine: Engine | GivenEngine, registry: LocalRegistry) -> Iterator[None]:
+    """The layer that all images share is on the engine and stays there."""
+    family = ImageFamily(registry, "test/base")
+    family.push("0.1.0", GOOD)
+    with contextlib.closing(engine.client()) as client:
+        client.images.pull(family.reference("v0.1.0"))
+        yield
+        client.images.remove(family.reference("v0.1.0"), force=True)
+
+
+@pytest.fixture
+def vbisect(
+    command: Callable[..., Vbisect], family_index: PackageIndex, engine: Engine | GivenEngine
+) -> Vbisect:
+    """The command, with an engine and a ledger of its own."""
+    return command(family_index).on_engine(engine.url)
+
+
+@pytest.fixture
+def there(
+    vbisect: Vbisect, engine: Engine | GivenEngine, proxy: RegistryProxy
+) -> Iterator[OnEngine]:
+    """What the engine has of this test's; all of it is removed in the end."""
+    with contextlib.closing(engine.client()) as client:
+        seen = OnEngine(client, proxy.host, vbisect.results)
+        try:
+            yield seen
+        finally:
+            seen.remove()
+
+
+@pytest.fixture
+def words(images: ImageFamily, there: OnEngine) -> tuple[str, ...]:
+    """The arguments of a run over the releases, through the proxy."""
+    repository = f"{there.registry}/{images.repository}"
+    return (*RUN, "--runtime", "docker", "--image-repo", repository)
+
+
+@pytest.fixture(scope="module")
+def layers(images: ImageFamily) -> dict[str, str]:
+    """What is asked for to get the layer that is a release's own, as a regular expression."""
+    found = {}
+    for tag, digest in images.digests.items():
+        address = f"http://{images.registry.host}/v2/{images.repository}/manifests/{digest}"
+        answer = httpx.get(address, headers={"accept": MANIFEST_TYPE}, trust_env=False)
+        found[tag.removeprefix("v")] = f"/blobs/{answer.json()['layers'][-1]['digest']}"
+    return found
+
+
+def tag(version: str) -> str:
+    """What is asked for to learn what a tag points at, as a regular expression."""
+    return rf"/manifests/v{re.escape(version)}$"
+
+
+def right(done: Done) -> None:
+    """The answer of a run that nothing disturbed."""
+    assert done.returncode == 0, done.stderr
+    answer = done.json["answer"]
+    assert (answer["last_before"], answer["first_after"]) == ("0.31.0", "0.32.0")
+    assert answer["exact"]
+    assert {v: t["outcome"] for v, t in done.trials.items()} == {
+        version: "fail" if behaviour is BAD else "pass" for version, behaviour in RELEASES.items()
+    }
+
+
+def stopped(done: Done, *said: str) -> None:
+    """It stopped because of the registry, said so, and can go on."""
+    assert done.returncode == 4, done.stderr
+    assert done.json["status"] == "failed"
+    for text in said:
+        assert text in done.json["message"]
+
+
+def test_what_passes_changes_nothing(
+    vbisect: Vbisect, words: tuple[str, ...], proxy: RegistryProxy, layers: dict[str, str]
+) -> None:
+    proxy.fail(tag("0.30.0"), 503, times=2)
+    proxy.fail(tag("0.33.0"), 429, headers={"Retry-After": "3"})
+    proxy.truncate(layers["0.31.0"], after=1000)
+    proxy.fail(layers["0.32.0"], 429, times=2)  # the engine asks twice before it gives up
+    proxy.corrupt(layers["0.32.0"], at=1000)
+    done = vbisect.run(*words)
+    right(done)
+    busy, asked = proxy.seen(tag("0.33.0"))[:2]
+    assert asked.began - busy.began >= 3
+    assert f"{proxy.host}: answers 429 Too Many Requests; asking again in 3 s" in done.stderr
+    assert f"{proxy.host}: answers 503 Service Unavailable; asking again in " in done.stderr
+    assert [e.status for e in proxy.seen(tag("0.30.0"))][:3] == [503, 503, 200]
+    assert len(proxy.seen(layers["0.31.0"])) == 2
+    assert [e.status for e in proxy.seen(layers["0.32.0"])] == [429, 429, 200, 200]
+    assert "v0.32.0: toomanyrequests: injected fault; trying again" in done.stderr
+    assert re.search("v0.32.0: .*verification failed.*; trying again", done.stderr)
+
+
+def test_a_registry_that_stays_down_stops_the_run_until_it_is_back(
+    vbisect: Vbisect, words: tuple[str, ...], proxy: RegistryProxy, there: OnEngine
+) -> None:
+    proxy.fail(tag("0.31.0"), 503, times=FOR_EVER)
+    done = vbisect.run(*words)
+    stopped(done, proxy.host, "503")
+    assert {v: t["outcome"] for v, t in done.trials.items()} == {"0.30.0": "fail", "0.33.0": "pass"}
+    assert there.containers() == []
+    proxy.heal()
+    resumed = vbisect.resume(done.run_dir)
+    right(resumed)
+    assert resumed.run_dir == done.run_dir
+    assert counts(done.run_dir, "build_ready") == dict.fromkeys(RELEASES, 1)
+    assert {v: t for v, t in resumed.trials.items() if v in done.trials} == done.trials
+
+
+def test_an_image_that_never_comes_whole_is_a_skip(
+    vbisect: Vbisect,
+    words: tuple[str, ...],
+    proxy: RegistryProxy,
+    layers: dict[str, str],
+    there: OnEngine,
+) -> None:
+    proxy.corrupt(layers["0.32.0"], at=2000, times=FOR_EVER)
+    done = vbisect.run(*words)
+    assert done.returncode == 3, done.stderr
+    answer = done.json["answer"]
+    assert (answer["last_before"], answer["first_after"]) == ("0.31.0", "0.33.0")
+    assert (answer["suspects"], answer["exact"]) == (["0.32.0", "0.33.0"], False)
+    skipped = done.trials["0.32.0"]
+    assert (skipped["outcome"], skipped["reason"]) == ("skip", "image not pullable")
+    assert re.match("3 times: .*verification failed", skipped["detail"])
+    assert len(there.digests()) == 3
+
+
+def test_a_pull_that_stops_half_way_is_begun_again(
+    vbisect: Vbisect, words: tuple[str, ...], proxy: RegistryProxy, layers: dict[str, str]
+) -> None:
+    proxy.rate_each = 2.0 * MIB
+    started = vbisect.start(*words, "--pull-timeout", "2")
+    assert wait(lambda: any(e.sent for e in proxy.seen(layers["0.33.0"])), 60)
+    proxy.rate_each = MIB / 64  # the engine tells of each hundredth, that is every 4 s
+    [stopped] = proxy.seen(layers["0.33.0"])
+    assert wait(lambda: stopped.ended, 30)
+    proxy.rate_each = None
+    done = started.end()
+    right(done)
+    assert stopped.closed_early
+    assert "v0.33.0: nothing came for 2 s; trying again" in done.stderr
+    assert len(proxy.seen(layers["0.33.0"])) == 2
+
+
+def test_a_pull_that_begins_late_is_waited_for(
+    vbisect: Vbisect, words: tuple[str, ...], proxy: RegistryProxy, layers: dict[str, str]
+) -> None:
+    """The engine does not let go of a request that has no answer: trying again is no help."""
+    release = proxy.hang(layers["0.33.0"])
+    started = vbisect.start(*words, "--pull-timeout", "3")
+    assert wait(lambda: proxy.seen(layers["0.33.0"]), 60)
+    time.sleep(4)
+    release()
+    done = started.end()
+    right(done)
+    assert "v0.33.0: nothing came for 3 s; trying again" in done.stderr
+
+
+@pytest.mark.parametrize("phase", ["layer", "manifest"])
+def test_a_pull_that_always_hangs_stops_the_run(
+    phase: str,
+    vbisect: Vbisect,
+    words: tuple[str, ...],
+    proxy: RegistryProxy,
+    layers: dict[str, str],
+) -> None:
+    if phase == "layer":
+        proxy.hang(layers["0.30.0"], times=FOR_EVER)
+    else:
+        # only the engine begins with a ping; by then vbisect knows the manifest
+        proxy.hang("^/v2/$", times=FOR_EVER)
+    done = vbisect.run(*words, "--pull-timeout", "2")
+    stopped(done, "v0.30.0", "for 2 s, 3 times", "resume")
+    assert done.seconds < 40
+    proxy.heal()
+    right(vbisect.resume(done.run_dir))
+
+
+def test_a_repository_that_is_not_there_is_said_clearly(
+    vbisect: Vbisect, words: tuple[str, ...], proxy: RegistryProxy
+) -> None:
+    repository = f"{proxy.host}/no/such"
+    done = vbisect.run(*words[:-1], repository)
+    assert done.returncode == 3, done.stderr
+    assert done.json["status"] == "inconclusive"
+    assert {t["reason"] for t in done.trials.values()} == {"not published"}
+    assert len(done.trials) == 4
+    for version, trial in done.trials.items():
+        assert f"{repository}:v{version}" in trial["detail"]
+    assert "no release could be tested" in done.json["message"]
+
+
+@pytest.mark.parametrize("asked_by", ["vbisect", "the engine"])
+def test_a_registry_that_wants_a_login_says_how(
+    asked_by: str,
+    vbisect: Vbisect,
+    words: tuple[str, ...],
+    proxy: RegistryProxy,
+    layers: dict[str, str],
+    there: OnEngine,
+) -> None:
+    pattern = tag("0.33.0") if asked_by == "vbisect" else layers["0.33.0"]
+    proxy.fail(pattern, 401, times=FOR_EVER)
+    done = vbisect.run(*words)
+    stopped(done, "docker login", proxy.host)
+    assert done.trials["0.30.0"]["outcome"] == "fail"
+    assert there.containers() == []

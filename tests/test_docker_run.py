@@ -1,0 +1,439 @@
+"""What `vbisect run --runtime docker` says is what is true of the images it ran."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from docker_fixtures import NIGHTLY, skipping
+from driving import Done, OnEngine, Started, Vbisect, counts
+from standin.base import base_layer
+from standin.behaviour import Behaviour
+from standin.engine import Engine, GivenEngine
+from standin.images import LIFE_SECONDS, MODULE, PATH, SERVE, ImageFamily, image_family
+from standin.images import _layer as server_layer
+from standin.index import PackageIndex
+from standin.proxy import RegistryProxy
+from standin.registry import LocalRegistry
+
+MISSING = ("0.24.0", "0.25.0", "0.25.1", "0.26.0", "0.27.0", "0.27.1")
+DYING = ("0.15.0", "0.15.1", "0.16.0")
+ODD = {
+    **{
+        version: {"fault": "exit_before_ready", "fault_log": "RuntimeError: no such kernel"}
+        for version in DYING
+    },
+    "0.30.0": {"fault": "wrong_version"},
+    "0.31.0": {"fault": "port_never_opened"},
+}
+GENERATE = ("--endpoint", "generate", "--n", "4", "--serve-arg", "--enable-scale-out; >=0.30")
+QUICK = ("--n", "4", "--confidence", "0.6")
+AGREEING = ("--from", "0.32.0", "--to", "0.33.0", *QUICK)
+BAD, GOOD = Behaviour(fail_rate={"chat": 1.0}), Behaviour()
+COMMITS = ("c" * 40, "a" * 40, "b" * 40)
+NIGHTLY_VERSION = f"0.33.1.dev202611200000+g{NIGHTLY[:9]}"
+
+
+@pytest.fixture(scope="module")
+def odd(registry: LocalRegistry) -> ImageFamily:
+    """The 51 releases and a nightly, less those that are missing; some are untestable."""
+    from standin.family import releases
+
+    with skipping():
+        base_layer()
+    known = [release.version for release in releases() if release.distribution == "vllm"]
+    family = image_family(
+        registry,
+        "test/odd",
+        versions=[version for version in known if version not in MISSING],
+        boot_seconds=0.0,
+        overrides=ODD,
+    )
+    family.push_nightly(NIGHTLY)
+    return family
+
+
+@pytest.fixture(scope="module")
+def front(registry: LocalRegistry) -> Iterator[RegistryProxy]:
+    """The registry as the engine sees it; what is asked of it is counted."""
+    with RegistryProxy(registry.host) as started:
+        yield started
+
+
+def options(family: ImageFamily, host: str) -> tuple[str, ...]:
+    """Options that name these images."""
+    return ("--runtime", "docker", "--image-repo", f"{host}/{family.repository}")
+
+
+@pytest.fixture(scope="module")
+def found(
+    family_index: PackageIndex,
+    engine: Engine | GivenEngine,
+    odd: ImageFamily,
+    front: RegistryProxy,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[Done, OnEngine]]:
+    """The run that the project is about, and what the engine has once it is over."""
+    scratch = tmp_path_factory.mktemp("docker-found")
+    vbisect = Vbisect(family_index, scratch, scratch / "vbisect", scratch / "results")
+    vbisect.on_engine(engine.url)
+    with contextlib.closing(engine.client()) as client:
+        there = OnEngine(client, front.host, vbisect.results)
+        try:
+            ends = ("--from", "0.7.3", "--to", "nightly")
+            yield vbisect.run(*ends, *GENERATE, *options(odd, front.host)), there
+        finally:
+            vbisect.close()
+            there.remove()
+
+
+def test_the_boundary_is_found_among_untestable_releases(found: tuple[Done, OnEngine]) -> None:
+    done, _ = found
+    assert done.returncode == 0, done.stderr
+    answer = done.json["answer"]
+    assert (answer["change"], answer["last_before"], answer["first_after"]) == (
+        "fix",
+        "0.28.0",
+        "0.29.0",
+    )
+    assert answer["exact"]
+    assert len(done.json["candidates"]) == 52
+    assert {version: trial["outcome"] for version, trial in done.trials.items()} == {
+        "0.7.3": "fail",
+        NIGHTLY_VERSION: "pass",
+        "0.16.0": "skip",
+        "0.23.0": "fail",
+        "0.27.1": "skip",
+        "0.25.1": "skip",
+        "0.26.0": "skip",
+        "0.30.0": "skip",
+        "0.32.0": "pass",
+        "0.28.0": "fail",
+        "0.29.0": "pass",
+    }
+    assert len(counts(done.run_dir, "build_ready")) == 8  # those that reached the engine
+
+
+def test_what_cannot_be_tested_says_why(found: tuple[Done, OnEngine]) -> None:
+    done, _ = found
+    reasons = {v: (t["reason"], t["detail"]) for v, t in done.trials.items() if t["reason"]}
+    for version in ("0.25.1", "0.26.0", "0.27.1"):
+        reason, detail = reasons.pop(version)
+        assert reason == "not published"
+        assert f"/test/odd:v{version}" in detail
+        assert done.trials[version]["build"] is None
+    assert {version: reason for version, (reason, _) in reasons.items()} == {
+        "0.16.0": "exited before ready",
+        "0.30.0": "wrong version",
+    }
+    assert "RuntimeError: no such kernel" in reasons["0.16.0"][1]
+    assert "9.9.9" in reasons["0.30.0"][1]
+
+
+def test_no_container_is_left_and_no_image_that_was_not_tested(
+    found: tuple[Done, OnEngine], odd: ImageFamily
+) -> None:
+    done, there = found
+    assert there.containers() == []
+    builds = {v: t["build"] for v, t in done.trials.items() if t["build"]}
+    assert there.digests() == {build["digest"] for build in builds.values()}
+    assert len(builds) == 8
+    for version, build in builds.items():
+        tag = "nightly" if version == NIGHTLY_VERSION else f"v{version}"
+        assert (build["kind"], build["digest"]) == ("image", odd.digests[tag])
+        if tag != "nightly":
+            assert build["ref"] == odd.reference(tag, there.registry)
+
+
+def test_a_moving_tag_is_pinned_with_its_commit(
+    found: tuple[Done, OnEngine], odd: ImageFamily
+) -> None:
+    done, there = found
+    settings = tomllib.loads((done.run_dir / "run.toml").read_text())
+    pinned = f"{there.registry}/{odd.repository}@{odd.digests['nightly']}"
+    last = settings["candidates"][-1]
+    assert (last["version"], last["image"], last["commit"]) == (NIGHTLY_VERSION, pinned, NIGHTLY)
+    assert settings["to"] == "nightly"
+    assert done.trials[NIGHTLY_VERSION]["build"]["ref"] == pinned
+    assert done.trials[NIGHTLY_VERSION]["reported_version"].endswith(f"+g{NIGHTLY[:9]}")
+    assert any(NIGHTLY in line and pinned in line for line in done.stderr.splitlines())
+
+
+def test_the_evidence_names_image_and_engine(found: tuple[Done, OnEngine]) -> None:
+    done, there = found
+    version = there.client.version()["Version"]
+    for tested, trial in done.trials.items():
+        if trial["outcome"] == "skip":
+            continue
+        kept = json.loads((done.run_dir / "trials" / tested / "environment.json").read_text())
+        assert kept["image"]["digest"] == trial["build"]["digest"]
+        assert kept["image"]["id"].startswith("sha256:")
+        assert kept["engine"]["engine"] == version
+        assert kept["engine"]["storage_driver"]
+        # the entry point changed with 0.11.1, and with it how the model is named
+        start = [*MODULE, "--model"] if tested == "0.7.3" else SERVE
+        assert kept["command"][: len(start)] == start
+        assert kept["command"][len(start)] == "/vbisect/model"
+        assert ("--enable-scale-out" in kept["command"]) == (tested in (NIGHTLY_VERSION, "0.32.0"))
+
+
+@pytest.fixture
+def vbisect(
+    command: Callable[..., Vbisect], family_index: PackageIndex, engine: Engine | GivenEngine
+) -> Vbisect:
+    """The command, with an engine and a ledger of its own."""
+    return command(family_index).on_engine(engine.url)
+
+
+@pytest.fixture
+def there(
+    vbisect: Vbisect, engine: Engine | GivenEngine, proxy: RegistryProxy
+) -> Iterator[OnEngine]:
+    """What the engine has of this test's; all of it is removed in the end."""
+    with contextlib.closing(engine.client()) as client:
+        seen = OnEngine(client, proxy.host, vbisect.results)
+        try:
+            yield seen
+        finally:
+            seen.remove()
+
+
+def commands(done: Done) -> dict[str, list[str]]:
+    """What each container was started with, by version."""
+    paths = done.run_dir.glob("trials/*/environment.json")
+    return {path.parent.name: json.loads(path.read_text())["command"] for path in paths}
+
+
+def test_a_port_that_never_opens_is_a_skip_and_moves_the_end(
+    vbisect: Vbisect, there: OnEngine, odd: ImageFamily
+) -> None:
+    ends = ("--from", "0.31.0", "--to", "0.33.0", "--boot-timeout", "6", *QUICK)
+    done = vbisect.run(*ends, *options(odd, there.registry))
+    assert done.returncode == 1, done.stderr
+    silent = done.trials["0.31.0"]
+    assert (silent["outcome"], silent["reason"]) == ("skip", "never ready")
+    assert "THE LOWER END MOVED from 0.31.0 to 0.32.0" in done.stderr
+    assert there.containers() == []
+
+
+def test_an_image_is_told_what_to_start_when_it_does_not_say(
+    vbisect: Vbisect, there: OnEngine, registry: LocalRegistry
+) -> None:
+    family = ImageFamily(registry, "test/bare")
+    inside = Behaviour(honours_host=True, max_seconds=LIFE_SECONDS)
+    bare = {"Env": [f"PATH={PATH}"], "Entrypoint": None}
+    shell = {"Env": [f"PATH={PATH}"], "Entrypoint": ["/bin/sh", "-c"]}
+    for version, config in (("0.11.0", bare), ("0.11.1", bare), ("0.12.0", shell)):
+        layers = [base_layer(), server_layer(version, inside, 0)]
+        registry.push_image(family.repository, [f"bare-{version}"], layers, config)
+    images = [
+        word
+        for version in ("0.11.0", "0.11.1", "0.12.0")
+        for word in ("--image", f"{version}={there.registry}/{family.repository}:bare-{version}")
+    ]
+    ends = ("--from", "0.11.0", "--to", "0.12.0", "--skip", "0.11.2", "--sweep", *QUICK)
+    # the repository has nothing for these versions: only what --image names can have been run
+    done = vbisect.run(*ends, *images, "--runtime", "docker", "--image-repo", there.registry + "/x")
+    assert done.returncode == 1, done.stderr
+    started = commands(done)
+    assert started["0.11.0"][:3] == MODULE
+    assert started["0.11.1"][:2] == started["0.12.0"][:2] == SERVE
+    assert {t["outcome"] for t in done.trials.values()} == {"pass"}
+    assert done.trials["0.11.0"]["build"]["ref"] == images[1].partition("=")[2]
+
+
+@pytest.fixture(scope="module")
+def small(registry: LocalRegistry) -> ImageFamily:
+    """Three releases: fixed in the second. Two of them in a variant, too."""
+    family = ImageFamily(registry, "test/small")
+    with skipping():
+        base_layer()
+    for version in ("0.31.0", "0.32.0", "0.33.0"):
+        tags = (f"v{version}", f"v{version}-cu129") if version != "0.32.0" else ()
+        family.push(version, BAD if version == "0.31.0" else GOOD, tags)
+    return family
+
+
+def right(done: Done) -> None:
+    """The answer about the small family."""
+    assert done.returncode == 0, done.stderr
+    answer = done.json["answer"]
+    assert (answer["last_before"], answer["first_after"]) == ("0.31.0", "0.32.0")
+    assert answer["exact"]
+
+
+def test_what_is_on_the_engine_is_not_pulled_again(
+    vbisect: Vbisect, there: OnEngine, small: ImageFamily, proxy: RegistryProxy
+) -> None:
+    words = ("--from", "0.31.0", "--to", "0.33.0", *QUICK, *options(small, there.registry))
+    first = vbisect.run(*words)
+    right(first)
+    assert proxy.seen(kind="blob")
+    proxy.exchanges.clear()
+    second = vbisect.run(*words)
+    right(second)
+    assert proxy.seen(kind="blob") == []
+    assert {e.method for e in proxy.seen()} == {"HEAD"}  # which no registry counts as a pull
+    # and without the registry, it is said that nobody looked whether the tags have moved
+    proxy.__exit__(None, None, None)
+    third = vbisect.run(*words)
+    right(third)
+    for version, trial in third.trials.items():
+        assert f":v{version}: the local image is used, for the registry said: " in third.stderr
+        assert any("could not be asked" in note for note in trial["notes"])
+        assert second.trials[version]["notes"] == []
+    builds = [{v: t["build"] for v, t in d.trials.items()} for d in (first, second, third)]
+    assert builds[0] == builds[1] == builds[2]
+
+
+def test_a_variant_is_the_end_of_a_tag(
+    vbisect: Vbisect, there: OnEngine, small: ImageFamily
+) -> None:
+    words = ("--from", "0.31.0", "--to", "0.33.0", "--image-variant", "cu129", *QUICK)
+    done = vbisect.run(*words, *options(small, there.registry))
+    assert done.returncode == 3, done.stderr
+    answer = done.json["answer"]
+    assert (answer["suspects"], answer["exact"]) == (["0.32.0", "0.33.0"], False)
+    assert "v0.32.0-cu129" in done.trials["0.32.0"]["detail"]
+    assert done.trials["0.33.0"]["build"]["ref"].endswith(":v0.33.0-cu129")
+
+
+@pytest.fixture(scope="module")
+def nightlies(registry: LocalRegistry) -> ImageFamily:
+    """The newest release and three development builds; the second one has the fix."""
+    family = ImageFamily(registry, "test/nightlies")
+    with skipping():
+        base_layer()
+    family.push("0.33.0", BAD, ["v0.33.0"])
+    # the oldest build has the commit that sorts last
+    for day, commit in enumerate(COMMITS, start=20):
+        family.push(
+            f"0.33.1.dev{day}+g{commit[:9]}",
+            BAD if commit == COMMITS[0] else GOOD,
+            [f"nightly-{commit}", *(["nightly"] if commit == COMMITS[-1] else [])],
+            revision=commit,
+            created=datetime(2026, 11, day, tzinfo=UTC),
+        )
+    return family
+
+
+def test_commits_between_the_newest_release_and_nightly_are_candidates(
+    vbisect: Vbisect, there: OnEngine, nightlies: ImageFamily
+) -> None:
+    old, fixed, newest = COMMITS
+    versions = [f"0.33.1.dev202611{20 + i}0000+g{commit[:9]}" for i, commit in enumerate(COMMITS)]
+    words = (*QUICK, *options(nightlies, there.registry))
+    done = vbisect.run("--from", "0.33.0", "--to", "nightly", *words)
+    assert done.returncode == 0, done.stderr
+    assert done.json["candidates"] == ["0.33.0", *versions]
+    answer = done.json["answer"]
+    assert (answer["last_before"], answer["first_after"]) == (versions[0], versions[1])
+    assert answer["exact"]
+    for version, commit in zip(versions, COMMITS, strict=True):
+        build = done.trials[version]["build"]
+        assert build["digest"] == nightlies.digests[f"nightly-{commit}"]
+        assert done.trials[version]["reported_version"].endswith(f"+g{commit[:9]}")
+
+    done = vbisect.run("--from", f"nightly-{old}", "--to", f"nightly-{newest}", *words)
+    assert done.returncode == 0, done.stderr
+    assert done.json["candidates"] == versions
+    assert done.json["answer"]["first_after"] == versions[1]
+    unknown = vbisect.run("--from", "0.33.0", "--to", f"nightly-{'f' * 40}", *words)
+    assert unknown.returncode == 2
+    assert f"nightly-{'f' * 40}" in unknown.stderr
+    assert fixed not in unknown.stderr
+
+
+def test_without_a_nightly_the_newest_release_is_taken_and_that_is_said(
+    vbisect: Vbisect, there: OnEngine, small: ImageFamily
+) -> None:
+    words = (*QUICK, *options(small, there.registry))
+    done = vbisect.run("--from", "0.32.0", "--to", "nightly", *words)
+    assert done.returncode == 1, done.stderr
+    assert done.json["range"]["to"]["tested"] == "0.33.0"
+    assert "NO NIGHTLY could be had" in done.stderr
+
+
+@pytest.fixture
+def paused(
+    vbisect: Vbisect, there: OnEngine, small: ImageFamily, tmp_path: Path
+) -> Iterator[Callable[..., tuple[Started, Any]]]:
+    """Starts a run whose first server is ready and stays; the run and the container."""
+    gate = tmp_path / "gate"
+
+    def start(*words: str, **env: str) -> tuple[Started, Any]:
+        started = vbisect.start(
+            *("--from", "0.32.0", "--to", "0.33.0", *words),
+            *options(small, there.registry),
+            *("--", "sh", "-c", f"until [ -e {gate} ]; do sleep 0.05; done"),
+            **env,
+        )
+        started.until(lambda journal: any(e["event"] == "server_ready" for e in journal))
+        [container] = there.containers()
+        return started, container
+
+    yield start
+    gate.touch()
+
+
+def test_a_container_is_confined_and_marked(
+    vbisect: Vbisect, paused: Callable[..., tuple[Started, Any]]
+) -> None:
+    started, container = paused("--memory", "600MB", "--env", "VLLM_LOGGING_LEVEL=DEBUG")
+    host, config = container.attrs["HostConfig"], container.attrs["Config"]
+    [published] = container.attrs["NetworkSettings"]["Ports"].items()
+    assert published[0] == "8000/tcp"
+    assert [place["HostIp"] for place in published[1]] == ["127.0.0.1"]
+    assert host["SecurityOpt"] == ["no-new-privileges"]
+    assert not host["Privileged"]
+    assert not host["DeviceRequests"]
+    status = container.exec_run(["python3", "-c", "print(open('/proc/1/status').read())"])
+    assert "NoNewPrivs:\t1" in status.output.decode()
+    assert (host["Memory"], host["MemorySwap"]) == (600 * 10**6, 600 * 10**6)
+    assert host["ShmSize"] == 16 * 2**30
+    assert container.labels["vbisect.version"] == "0.32.0"
+    assert container.labels["vbisect.run"] == started.run_dir.name
+    assert "VLLM_LOGGING_LEVEL=DEBUG" in config["Env"]
+    assert "VLLM_NO_USAGE_STATS=1" in config["Env"]
+    mounts = {mount["Destination"]: mount for mount in container.attrs["Mounts"]}
+    cache = mounts.pop("/root/.cache/huggingface")
+    assert (cache["Type"], cache["RW"]) == ("bind", True)
+    assert cache["Source"] == f"{vbisect.env['HOME']}/.cache/huggingface"
+    volume = mounts.pop("/root/.cache/vllm")
+    assert (volume["Type"], volume["RW"]) == ("volume", True)
+    identity = container.attrs["Image"].removeprefix("sha256:")
+    assert volume["Name"] == f"vbisect-vllm-{identity[:12]}"
+    assert not mounts
+
+
+def test_the_token_is_in_the_container_and_nowhere_else(
+    vbisect: Vbisect,
+    paused: Callable[..., tuple[Started, Any]],
+    there: OnEngine,
+    registry: LocalRegistry,
+) -> None:
+    token = "correct-horse-battery"  # nothing but the variable's name tells that it is secret
+    _, container = paused(HF_TOKEN=token)
+    assert f"HF_TOKEN={token}" in container.attrs["Config"]["Env"]
+    assert f"HUGGING_FACE_HUB_TOKEN={token}" in container.attrs["Config"]["Env"]
+    # a server that tells its token in its log and in every answer
+    leaky = ImageFamily(registry, "test/leaky")
+    for version in ("0.32.0", "0.33.0"):
+        leaky.push(version, replace(GOOD, leaks=f"HF_TOKEN={token}"))
+    done = vbisect.run(*AGREEING, *options(leaky, there.registry), HF_TOKEN=token)
+    assert done.returncode == 1, done.stderr
+    logs = [path.read_text() for path in done.run_dir.rglob("server.log")]
+    assert len(logs) == 2
+    assert all("environment: HF_TOKEN=" in log for log in logs)
+    kept = [path for path in vbisect.results.rglob("*") if path.is_file()]
+    assert len(kept) > 10
+    assert [path for path in kept if token.encode() in path.read_bytes()] == []
+    assert token not in done.stdout + done.stderr
