@@ -10,27 +10,22 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from enum import Enum, auto
 from itertools import count, takewhile
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
-
 from vbisect.builds.disk import DiskBudget, Shortfall, missing
 from vbisect.builds.image_store import ImageStore, LocalImage
-from vbisect.builds.lanes import Lanes
 from vbisect.builds.pull import Pull, PullCancelled, PullFailed, PullStalled, Trouble
+from vbisect.builds.pull_job import ImageRequest, PullJob, PullState
+from vbisect.builds.pull_watch import PullWatch, gigabytes
 from vbisect.errors import EngineLost, HostError
 from vbisect.reasons import SkipReason, Untestable
-from vbisect.registry import ImageReference, RemoteImage
+from vbisect.registry import RemoteImage
 
 if TYPE_CHECKING:
     from vbisect.engine.connection import Engine
 
 _TICK_SECONDS = 0.25
-_SAMPLE_SECONDS = 0.75
-_SAY_SECONDS = 5.0
 _ATTEMPTS = 3
 _LOOKUP_SECONDS = 2.0
 """How long those that are wanted less let one go first that is still being looked up."""
@@ -39,56 +34,6 @@ _HELD_SECONDS = 10.0
 """How long a server that is being stopped may hold an image; other containers hold it longer."""
 
 _CLOSE_SECONDS = 10.0
-
-
-class ImageRequest(BaseModel):
-    """The image of one candidate, by tag or digest."""
-
-    model_config = ConfigDict(frozen=True)
-
-    version: str
-    reference: str
-
-
-class _State(Enum):
-    RESOLVING = auto()
-    WAITING = auto()
-    PULLING = auto()
-    OVER = auto()
-
-
-@dataclass
-class _Job:
-    request: ImageRequest
-    begun: float = field(default_factory=time.monotonic)
-    given_up: threading.Event = field(default_factory=threading.Event)
-    state: _State = _State.RESOLVING
-    remote: RemoteImage | None = None
-    pull: Pull | None = None
-    missing: int = 0  # compressed bytes to come
-    needed: int = 0  # bytes on disk, reckoned
-    image: LocalImage | None = None
-    error: Exception | None = None
-
-    @property
-    def name(self) -> str | None:
-        """What it is called by digest, ``repository@sha256:…``, once that is known."""
-        found = self.remote or self.image
-        if found is None:
-            return None
-        return str(ImageReference.parse(found.reference).with_digest(found.digest))
-
-    @property
-    def layers(self) -> dict[str, int]:
-        """Compressed bytes by diff id."""
-        assert self.remote is not None
-        sizes = (layer.size for layer in self.remote.layers)
-        return dict(zip(self.remote.diff_ids, sizes, strict=False))
-
-    def cancel(self) -> None:
-        self.given_up.set()
-        if self.pull is not None:
-            self.pull.cancel()
 
 
 Resolve = Callable[[ImageRequest, threading.Event], LocalImage | RemoteImage]
@@ -118,8 +63,8 @@ class Pulls:
         self._stall_seconds = stall_seconds
         self._wait_turn = wait_turn
         self._say = say
-        self._lanes = Lanes()
-        self._jobs: dict[ImageRequest, _Job] = {}
+        self._watch = PullWatch(stall_seconds, say)
+        self._jobs: dict[ImageRequest, PullJob] = {}
         self._wanted: list[ImageRequest] = []
         self._keep: list[ImageRequest] = []
         self._pulled: dict[ImageRequest, str] = {}
@@ -127,8 +72,6 @@ class Pulls:
         self._threads: list[threading.Thread] = []
         self._change = threading.Condition()
         self._closed = False
-        self._sample = (time.monotonic(), 0, 0)  # since when, pulls downloading, bytes by then
-        self._said = time.monotonic()
         self._scheduler = threading.Thread(target=self._schedule, name="pulls", daemon=True)
         self._scheduler.start()
 
@@ -137,7 +80,7 @@ class Pulls:
         with self._change:
             self._wanted, self._keep = list(requests), list(keep)
             for request, job in list(self._jobs.items()):
-                if request not in self._wanted and job.state is not _State.OVER:
+                if request not in self._wanted and job.state is not PullState.OVER:
                     job.cancel()
                     del self._jobs[request]
             self._begin_wanted(again=True)
@@ -150,7 +93,7 @@ class Pulls:
         """
         with self._change:
             job = self._jobs.get(request) or self._begin(request)
-            while job.state is not _State.OVER:
+            while job.state is not PullState.OVER:
                 self._change.wait(_TICK_SECONDS)
             if job.error is not None:
                 del self._jobs[request]
@@ -165,7 +108,7 @@ class Pulls:
         """
         with self._change:
             while any(
-                (job := self._jobs.get(earlier)) is not None and job.state is not _State.OVER
+                (job := self._jobs.get(earlier)) is not None and job.state is not PullState.OVER
                 for earlier in takewhile(request.__ne__, self._wanted)
             ):
                 if given_up.is_set():
@@ -192,7 +135,7 @@ class Pulls:
         with self._change:
             self._closed = True
             for job in self._jobs.values():
-                if job.state is not _State.OVER:
+                if job.state is not PullState.OVER:
                     job.cancel()
             self._change.notify_all()
         deadline = time.monotonic() + _CLOSE_SECONDS  # one that waits for a registry goes on
@@ -210,16 +153,16 @@ class Pulls:
             if again or (place and request not in self._jobs):
                 self._begin(request)
             job = self._jobs.get(request)
-            under_way += job is not None and job.state is not _State.OVER
-            if under_way > self._lanes.allowed:
+            under_way += job is not None and job.state is not PullState.OVER
+            if under_way > self._watch.lanes.allowed:
                 return
 
-    def _begin(self, request: ImageRequest) -> _Job:
+    def _begin(self, request: ImageRequest) -> PullJob:
         job = self._jobs.get(request)
         # what failed for a passing reason while it was not yet needed is tried again
         passing = job is not None and isinstance(job.error, HostError | PullCancelled)
-        if job is None or (passing and job.state is _State.OVER):
-            job = self._jobs[request] = _Job(request)
+        if job is None or (passing and job.state is PullState.OVER):
+            job = self._jobs[request] = PullJob(request)
             thread = threading.Thread(
                 target=self._carry_out, args=(job,), name=f"pull {request.version}", daemon=True
             )
@@ -227,7 +170,7 @@ class Pulls:
             thread.start()
         return job
 
-    def _carry_out(self, job: _Job) -> None:
+    def _carry_out(self, job: PullJob) -> None:
         try:
             found = self._resolve(job.request, job.given_up)
             if isinstance(found, LocalImage):
@@ -239,10 +182,10 @@ class Pulls:
             job.error = error
         finally:
             with self._change:
-                job.state = _State.OVER
+                job.state = PullState.OVER
                 self._change.notify_all()
 
-    def _fetch(self, job: _Job) -> LocalImage:
+    def _fetch(self, job: PullJob) -> LocalImage:
         assert job.remote is not None
         assert job.name is not None
         for attempt in count(1):
@@ -259,7 +202,7 @@ class Pulls:
             self._budget.unpacked(job.remote.size, image.size)
         return image.model_copy(update={"reference": job.request.reference})
 
-    def _pull_once(self, job: _Job, name: str) -> None:
+    def _pull_once(self, job: PullJob, name: str) -> None:
         """Pull once admitted."""
         self._wait_for_admission(job)
         assert job.pull is not None
@@ -270,10 +213,10 @@ class Pulls:
             job.pull.run()
         finally:
             with self._change:
-                job.state, job.pull = _State.RESOLVING, None
+                job.state, job.pull = PullState.RESOLVING, None
                 self._change.notify_all()
 
-    def _forget_unless_there(self, job: _Job, name: str) -> None:
+    def _forget_unless_there(self, job: PullJob, name: str) -> None:
         with suppress(EngineLost):
             if self._store.find(name) is not None:
                 return
@@ -283,7 +226,7 @@ class Pulls:
                     self._store.ledger.strike(name)
                     self._forget(name)
 
-    def _after(self, job: _Job, trouble: Exception, attempt: int) -> None:
+    def _after(self, job: PullJob, trouble: Exception, attempt: int) -> None:
         """Wait until it may be tried again, or raise what the trouble comes to."""
         last = attempt >= _ATTEMPTS
         name = job.request.reference
@@ -313,11 +256,11 @@ class Pulls:
         if job.given_up.wait(2.0**attempt):
             raise PullCancelled(name)
 
-    def _wait_for_admission(self, job: _Job) -> None:
+    def _wait_for_admission(self, job: PullJob) -> None:
         with self._change:
-            job.state = _State.WAITING
+            job.state = PullState.WAITING
             self._change.notify_all()
-            while job.state is _State.WAITING:
+            while job.state is PullState.WAITING:
                 if job.given_up.is_set():
                     raise PullCancelled(job.request.reference)
                 if job.error is not None:
@@ -327,15 +270,13 @@ class Pulls:
     def _schedule(self) -> None:
         with self._change:
             while not self._closed:
-                self._measure()
-                self._end_stalled()
-                self._tell()
+                self._watch.look(self._active())
                 self._begin_wanted()
                 self._admit()
                 self._change.wait(_TICK_SECONDS)
 
-    def _active(self) -> list[_Job]:
-        return [job for job in self._jobs.values() if job.state is _State.PULLING]
+    def _active(self) -> list[PullJob]:
+        return [job for job in self._jobs.values() if job.state is PullState.PULLING]
 
     def _admit(self) -> None:
         for request in self._wanted:
@@ -343,13 +284,13 @@ class Pulls:
             if job is None:
                 continue
             new = time.monotonic() - job.begun < _LOOKUP_SECONDS
-            if job.state is _State.RESOLVING and new:
+            if job.state is PullState.RESOLVING and new:
                 return
-            if job.state is not _State.WAITING or job.error is not None:
+            if job.state is not PullState.WAITING or job.error is not None:
                 continue
             active = self._active()
             needed_now = request == self._wanted[0]
-            if len(active) >= self._lanes.allowed and not needed_now:
+            if len(active) >= self._watch.lanes.allowed and not needed_now:
                 return
             try:
                 if not self._make_room(job, active, needed_now=needed_now):
@@ -360,11 +301,11 @@ class Pulls:
                 continue
             assert job.name is not None
             job.pull = Pull(self._engine, job.name)
-            job.state = _State.PULLING
-            self._sample = (time.monotonic(), 0, 0)
+            job.state = PullState.PULLING
+            self._watch.begin_anew()
             self._change.notify_all()
 
-    def _make_room(self, job: _Job, active: list[_Job], *, needed_now: bool) -> bool:
+    def _make_room(self, job: PullJob, active: list[PullJob], *, needed_now: bool) -> bool:
         """Whether the image fits by now, after removing less useful ones.
 
         Raises ``HostError`` when the image that is needed now never will.
@@ -407,15 +348,17 @@ class Pulls:
         self._say(f"removed {name} to stay within the disk budget")
         return True
 
-    def _too_small(self, job: _Job, found: Shortfall, held: Sequence[str]) -> HostError:
+    def _too_small(self, job: PullJob, found: Shortfall, held: Sequence[str]) -> HostError:
         holds = f" Containers hold what could go otherwise: {', '.join(held)}." if held else ""
         return HostError(
-            f"{job.request.reference} needs {_gigabytes(found.needed)} of disk while it is pulled, "
-            f"and {_gigabytes(self._budget.limit or 0)} is the budget: pass --disk-budget "
-            f"{_gigabytes(found.limit, up=True)} or more, and free as much.{holds}"
+            f"{job.request.reference} needs {gigabytes(found.needed)} of disk while it is pulled, "
+            f"and {gigabytes(self._budget.limit or 0)} is the budget: pass --disk-budget "
+            f"{gigabytes(found.limit, up=True)} or more, and free as much.{holds}"
         )
 
-    def _least_useful_first(self, own: Iterable[str], job: _Job, *, needed_now: bool) -> list[str]:
+    def _least_useful_first(
+        self, own: Iterable[str], job: PullJob, *, needed_now: bool
+    ) -> list[str]:
         """What may be removed for the sake of ``job``.
 
         The longest there goes first, then what is worth keeping, and last, where ``needed_now``,
@@ -436,46 +379,5 @@ class Pulls:
         """``name`` is gone."""
         self._pulled = {r: pulled for r, pulled in self._pulled.items() if pulled != name}
         for request, job in list(self._jobs.items()):
-            if job.state is _State.OVER and job.name == name:
+            if job.state is PullState.OVER and job.name == name:
                 del self._jobs[request]
-
-    def _measure(self) -> None:
-        """Sample how fast the pulls are while their number stays the same."""
-        pulls = [job.pull for job in self._active() if job.pull is not None]
-        coming = sum(pull.downloading for pull in pulls)
-        done = sum(pull.done_bytes for pull in pulls)
-        since, number, before = self._sample
-        now = time.monotonic()
-        if coming != number or done < before:
-            self._sample = (now, coming, done)
-        elif coming and now - since >= _SAMPLE_SECONDS:
-            self._lanes.measured(coming, (done - before) / (now - since))
-            self._sample = (now, coming, done)
-
-    def _end_stalled(self) -> None:
-        now = time.monotonic()
-        active = [job.pull for job in self._active() if job.pull is not None]
-        for pull in active:
-            # one that waits for the engine to begin with it is not stalled while others go on
-            alone = all(other is pull or not other.downloading for other in active)
-            if now - pull.last_sign > self._stall_seconds and (pull.downloading or alone):
-                pull.stalled()
-
-    def _tell(self) -> None:
-        if time.monotonic() - self._said < _SAY_SECONDS:
-            return
-        shares = [
-            f"{job.request.version} {_gigabytes(job.pull.done_bytes)} of {_gigabytes(job.missing)}"
-            for job in self._active()
-            if job.pull is not None
-        ]
-        if shares:
-            self._said = time.monotonic()
-            self._say("pulling " + ", ".join(shares))
-
-
-def _gigabytes(size: int, *, up: bool = False) -> str:
-    """``size`` bytes as an option takes them; ``up`` rounds up."""
-    if size < 10**9:
-        return f"{size / 1e6 + (0.5 if up else 0):.0f}MB"
-    return f"{size / 1e9 + (0.05 if up else 0):.1f}GB"

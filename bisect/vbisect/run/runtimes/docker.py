@@ -15,7 +15,8 @@ from pathlib import Path
 
 from vbisect.builds.disk import DiskBudget, taken
 from vbisect.builds.image_store import ImageStore, LocalImage
-from vbisect.builds.pulls import ImageRequest, Pulls
+from vbisect.builds.pull_job import ImageRequest
+from vbisect.builds.pulls import Pulls
 from vbisect.engine import connect
 from vbisect.engine.images import plain_http_registries, platform_of
 from vbisect.engine.leftovers import owner_labels, remove_leftovers

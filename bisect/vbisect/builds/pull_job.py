@@ -1,0 +1,70 @@
+"""One image on its way to the engine, as the scheduler of pulls knows it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from pydantic import BaseModel, ConfigDict
+
+from vbisect.builds.image_store import LocalImage
+from vbisect.builds.pull import Pull
+from vbisect.registry import ImageReference, RemoteImage
+
+
+class ImageRequest(BaseModel):
+    """The image of one candidate, by tag or digest."""
+
+    model_config = ConfigDict(frozen=True)
+
+    version: str
+    reference: str
+
+
+class PullState(Enum):
+    """How far an image is on its way."""
+
+    RESOLVING = auto()
+    WAITING = auto()
+    PULLING = auto()
+    OVER = auto()
+
+
+@dataclass
+class PullJob:
+    """One image that is wanted: ``begun`` by the monotonic clock, ``missing`` compressed bytes to
+    come, ``needed`` bytes on disk as reckoned."""
+
+    request: ImageRequest
+    begun: float = field(default_factory=time.monotonic)
+    given_up: threading.Event = field(default_factory=threading.Event)
+    state: PullState = PullState.RESOLVING
+    remote: RemoteImage | None = None
+    pull: Pull | None = None
+    missing: int = 0
+    needed: int = 0
+    image: LocalImage | None = None
+    error: Exception | None = None
+
+    @property
+    def name(self) -> str | None:
+        """What it is called by digest, ``repository@sha256:…``, once that is known."""
+        found = self.remote or self.image
+        if found is None:
+            return None
+        return str(ImageReference.parse(found.reference).with_digest(found.digest))
+
+    @property
+    def layers(self) -> dict[str, int]:
+        """Compressed bytes by diff id."""
+        assert self.remote is not None
+        sizes = (layer.size for layer in self.remote.layers)
+        return dict(zip(self.remote.diff_ids, sizes, strict=False))
+
+    def cancel(self) -> None:
+        """Give it up, wherever it is."""
+        self.given_up.set()
+        if self.pull is not None:
+            self.pull.cancel()
