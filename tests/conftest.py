@@ -17,7 +17,9 @@ pytest_plugins = ["docker_fixtures"]
 
 CONTAINER_PARTS = {"engine", "own_engine", "registry", "images", "proxy"}
 
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # what tests start must not inherit a nohup
+# what tests start must not inherit a nohup, nor a shell's background
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("vbisect", deadline=None)  # a busy machine is no failure
 settings.load_profile("vbisect")

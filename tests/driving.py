@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from docker.errors import NotFound
+from docker.errors import APIError, NotFound
 
 from standin.behaviour import Behaviour
 from standin.index import PackageIndex
@@ -224,13 +224,16 @@ class OnEngine:
         return [c for c in found if c.labels["vbisect.run_dir"].startswith(here)]
 
     def remove(self) -> None:
-        """Remove these images and these containers."""
+        """Remove these images, their volumes, and these containers."""
         for container in self.containers():
             container.remove(force=True, v=True)
-        for names in self._images().values():
+        for identity, names in self._images().items():
             for name in names:
                 with contextlib.suppress(NotFound):
                     self.client.images.remove(name, force=True)
+            with contextlib.suppress(APIError):  # mostly not there, or another test's too
+                short = identity.removeprefix("sha256:")[:12]
+                self.client.api.remove_volume(f"vbisect-vllm-{short}")
 
     def _images(self) -> dict[str, list[str]]:
         """Their names by id."""

@@ -52,21 +52,18 @@ def select_range(request: RangeRequest, known: KnownReleases, nightlies: Nightli
     fewer than two candidates, or everything left out.
     """
     notes: list[str] = []
-    releases = list(known.releases)
+    # by version: a nightly may be on the user's own index too, or be named twice
+    releases = {Version(release.version): release for release in known.releases}
     ends: list[Version] = []
     for asked in (request.start, request.end):
         release = _resolve(asked, known, nightlies, notes)
-        if release.image is not None:
-            releases += nightlies.between(release, known)
-        version = Version(release.version)
-        # a nightly may be on the user's own index too: no version is a candidate twice
-        releases = [r for r in releases if Version(r.version) != version] + [release]
-        ends.append(version)
+        between = nightlies.between(release, known) if release.image is not None else ()
+        releases |= {Version(each.version): each for each in (*between, release)}
+        ends.append(Version(release.version))
     start, end = ends
     if start > end:
         raise UsageError(f"--from {request.start} is newer than --to {request.end} ({end}).")
-    releases.sort(key=lambda release: Version(release.version))
-    candidates = tuple(r for r in releases if start <= Version(r.version) <= end)
+    candidates = tuple(releases[each] for each in sorted(releases) if start <= each <= end)
     if len(candidates) < 2:
         raise UsageError(
             f"There are fewer than two candidates from {request.start} to {request.end}."
