@@ -71,6 +71,7 @@ class Pull:
         self.name = name
         self.last_sign = time.monotonic()
         self._layers: dict[str, tuple[int, bool]] = {}  # bytes so far, whether still downloading
+        self._fetched: set[str] = set()
         self._opened: Future[requests.Response] = Future()
         self._given_up: type[Exception] | None = None
         self._lock = threading.Lock()
@@ -85,6 +86,16 @@ class Pull:
         """Whether bytes may be coming right now, rather than being unpacked."""
         layers = list(self._layers.values())
         return any(coming for _, coming in layers)
+
+    @property
+    def announced(self) -> bool:
+        """Whether the engine has said which layers it is going to download."""
+        return bool(self._layers)
+
+    @property
+    def fetched(self) -> bool:
+        """Whether nothing is left to do but unpacking."""
+        return self.announced and self._fetched.issuperset(list(self._layers))
 
     def run(self) -> None:
         """Pull until the image is there.
@@ -165,7 +176,11 @@ class Pull:
         if status == "Downloading":
             current = event.get("progressDetail", {}).get("current")
             self._layers[layer] = (int(current or count), True)
+            self._fetched.discard(layer)  # it came damaged
         elif status in ("Download complete", "Verifying Checksum", "Extracting", "Pull complete"):
+            self._layers[layer] = (count, False)
+            self._fetched.add(layer)
+        elif status in ("Pulling fs layer", "Waiting"):
             self._layers[layer] = (count, False)
 
     def _raise_for(self, words: str) -> None:

@@ -63,6 +63,11 @@ class PullJob:
         sizes = (layer.size for layer in self.remote.layers)
         return dict(zip(self.remote.diff_ids, sizes, strict=False))
 
+    @property
+    def to_come(self) -> bool:
+        """Whether it is neither there nor being unpacked."""
+        return self.state is not PullState.OVER and (self.pull is None or not self.pull.fetched)
+
     def cancel(self) -> None:
         """Give it up, wherever it is."""
         self.given_up.set()

@@ -10,6 +10,7 @@ from vbisect.builds.pull_job import PullJob
 
 _SAMPLE_SECONDS = 0.75
 _SAY_SECONDS = 5.0
+_ANSWER_SECONDS = 2.0
 
 
 class PullWatch:
@@ -31,6 +32,16 @@ class PullWatch:
     def begin_anew(self) -> None:
         """Another pull begins: what was measured so far is of fewer."""
         self._sample = (time.monotonic(), 0, 0)
+
+    def asking(self, active: Sequence[PullJob]) -> bool:
+        """Whether the engine has yet to say what it makes of the latest pull.
+
+        It downloads layers in the order in which it learns of them, so one asks after the other;
+        an engine that takes long to answer is not waited for.
+        """
+        now = time.monotonic()
+        pulls = [job.pull for job in active if job.pull is not None]
+        return any(not pull.announced and now - pull.last_sign < _ANSWER_SECONDS for pull in pulls)
 
     def _measure(self, active: Sequence[PullJob]) -> None:
         """Sample how fast the pulls are while their number stays the same."""

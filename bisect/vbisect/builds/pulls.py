@@ -153,7 +153,7 @@ class Pulls:
             if again or (place and request not in self._jobs):
                 self._begin(request)
             job = self._jobs.get(request)
-            under_way += job is not None and job.state is not PullState.OVER
+            under_way += job is not None and job.to_come
             if under_way > self._watch.lanes.allowed:
                 return
 
@@ -273,7 +273,8 @@ class Pulls:
                 self._watch.look(self._active())
                 self._begin_wanted()
                 self._admit()
-                self._change.wait(_TICK_SECONDS)
+                hurry = self._watch.asking(self._active())
+                self._change.wait(_TICK_SECONDS / 5 if hurry else _TICK_SECONDS)
 
     def _active(self) -> list[PullJob]:
         return [job for job in self._jobs.values() if job.state is PullState.PULLING]
@@ -290,7 +291,8 @@ class Pulls:
                 continue
             active = self._active()
             needed_now = request == self._wanted[0]
-            if len(active) >= self._watch.lanes.allowed and not needed_now:
+            full = sum(other.to_come for other in active) >= self._watch.lanes.allowed
+            if (full or self._watch.asking(active)) and not needed_now:
                 return
             try:
                 if not self._make_room(job, active, needed_now=needed_now):
