@@ -10,7 +10,7 @@ import pytest
 from made import settings
 from vbisect.errors import UsageError
 from vbisect.launch.container_settings import command_line
-from vbisect.releases import Device
+from vbisect.releases import Device, Release
 from vbisect.releases.cuda import DriverFit, driver_fit
 from vbisect.run.docker_settings import (
     DockerSettings,
@@ -72,11 +72,14 @@ def test_image_names() -> None:
     made = docker_settings(
         DockerOptions(image_variant="cu129", image=("0.9.0=my/vllm:x",)), Device.CUDA
     )
-    assert made.image_name("0.8.5") == "vllm/vllm-openai:v0.8.5-cu129"
-    assert made.image_name("0.9.0") == "my/vllm:x"
+    assert made.image_of(Release(version="0.8.5", wheels={})) == "vllm/vllm-openai:v0.8.5-cu129"
+    assert made.image_of(Release(version="0.9.0", wheels={})) == "my/vllm:x"
     assert made.gpus == "all"
     cpu = docker_settings(DockerOptions(), Device.CPU)
-    assert (cpu.image_name("0.30.0"), cpu.gpus) == ("vllm/vllm-openai-cpu:v0.30.0", "none")
+    assert (cpu.image_of(Release(version="0.30.0", wheels={})), cpu.gpus) == (
+        "vllm/vllm-openai-cpu:v0.30.0",
+        "none",
+    )
 
 
 @pytest.mark.parametrize(

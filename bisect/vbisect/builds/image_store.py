@@ -12,13 +12,12 @@ from pydantic import BaseModel, ConfigDict
 
 from vbisect.builds.ledger import Ledger
 from vbisect.engine.faults import engine_faults
+from vbisect.registry import commit_of
 
 if TYPE_CHECKING:
     from docker.models.images import Image
 
     from vbisect.engine.connection import Engine
-
-_COMMIT_LABELS = ("org.opencontainers.image.revision", "ai.vllm.build.commit", "vbisect.commit")
 
 
 class LocalImage(BaseModel):
@@ -140,7 +139,7 @@ class ImageStore:
             id=str(image.id),
             digest=asked or next(iter(digests), str(image.id)),
             entrypoint=tuple(config.get("Entrypoint") or ()),
-            commit=next((labels[name] for name in _COMMIT_LABELS if labels.get(name)), None),
+            commit=commit_of(labels),
             labels=labels,
             layers=self._layers_of(str(image.id)),
         )

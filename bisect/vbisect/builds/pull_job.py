@@ -60,8 +60,7 @@ class PullJob:
     def layers(self) -> dict[str, int]:
         """Compressed bytes by diff id."""
         assert self.remote is not None
-        sizes = (layer.size for layer in self.remote.layers)
-        return dict(zip(self.remote.diff_ids, sizes, strict=False))
+        return self.remote.layer_sizes
 
     @property
     def to_come(self) -> bool:

@@ -3,7 +3,7 @@
 from vbisect.registry.answer import ImageMissing
 from vbisect.registry.client import Registry
 from vbisect.registry.hub import HubTag, TagsCutOff, hub_tags
-from vbisect.registry.image import RemoteImage, RemoteLayer
+from vbisect.registry.image import RemoteImage, RemoteLayer, commit_of
 from vbisect.registry.reference import ImageReference
 from vbisect.registry.retry import Patience
 from vbisect.registry.transport import is_loopback
@@ -17,6 +17,7 @@ __all__ = [
     "RemoteImage",
     "RemoteLayer",
     "TagsCutOff",
+    "commit_of",
     "hub_tags",
     "is_loopback",
 ]

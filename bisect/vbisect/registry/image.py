@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
 
 _COMMIT = re.compile(r"[0-9a-fA-F]{7,64}")
+_COMMIT_LABELS = (
+    "vbisect.commit",
+    "ai.vllm.build.commit",
+    "org.opencontainers.image.revision",  # last: it is inherited from a base image that has it
+)
+
+
+def commit_of(labels: Mapping[str, str]) -> str | None:
+    """The commit an image was built from, by its labels."""
+    named = (labels.get(name, "") for name in _COMMIT_LABELS)
+    return next((value.lower() for value in named if _COMMIT.fullmatch(value)), None)
 
 
 class RemoteLayer(BaseModel):
@@ -43,11 +55,11 @@ class RemoteImage(BaseModel):
 
     @property
     def commit(self) -> str | None:
-        """The commit the image was built from, by its labels.
+        """The commit the image was built from, by its labels."""
+        return commit_of(self.labels)
 
-        vLLM's own label goes first: the general one is inherited from a base image that has it.
-        """
-        for name in ("ai.vllm.build.commit", "org.opencontainers.image.revision"):
-            if _COMMIT.fullmatch(self.labels.get(name, "")):
-                return self.labels[name].lower()
-        return None
+    @property
+    def layer_sizes(self) -> dict[str, int]:
+        """Compressed bytes by diff id."""
+        sizes = (layer.size for layer in self.layers)
+        return dict(zip(self.diff_ids, sizes, strict=True))

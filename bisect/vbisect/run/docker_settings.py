@@ -7,7 +7,7 @@ import re
 from pydantic import BaseModel, ConfigDict
 
 from vbisect.errors import UsageError
-from vbisect.releases import Device
+from vbisect.releases import Device, Release
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _UNITS |= {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
@@ -38,10 +38,11 @@ class DockerSettings(BaseModel):
     disk_budget: int | None = None
     pull_timeout: float = 300
 
-    def image_name(self, version: str) -> str:
-        """The image of ``version``, by its moving tag."""
+    def image_of(self, release: Release) -> str:
+        """The image of ``release``: its own where it is pinned to one, else by its moving tag."""
         suffix = f"-{self.image_variant}" if self.image_variant else ""
-        return self.images.get(version) or f"{self.image_repo}:v{version}{suffix}"
+        tagged = f"{self.image_repo}:v{release.version}{suffix}"
+        return release.image or self.images.get(release.version) or tagged
 
 
 def default_image_repo(device: Device) -> str:

@@ -100,12 +100,10 @@ def make_plan(settings: RunSettings) -> Plan:
 def _downloads(settings: RunSettings, engine: Engine) -> dict[str, Download]:
     assert settings.docker is not None
     store = ImageStore(engine)
-    present = store.present_layers()
+    present, platform = store.present_layers(), platform_of(engine)
     with Registry(plain_http=plain_http_registries(engine)) as registry:
         references = {
-            release.version: ImageReference.parse(
-                release.image or settings.docker.image_name(release.version)
-            )
+            release.version: ImageReference.parse(settings.docker.image_of(release))
             for release in settings.candidates
         }
         listed = _hub_sizes(references.values())
@@ -121,7 +119,7 @@ def _downloads(settings: RunSettings, engine: Engine) -> dict[str, Download]:
             if str(reference) in listed:
                 return Download(version=version, layers={digest: listed[str(reference)]})
             try:
-                image = registry.image(reference.with_digest(digest), platform_of(engine))
+                image = registry.image(reference.with_digest(digest), platform)
             except ImageMissing:
                 return Download(version=version, missing=True)
             return Download(version=version, layers=_missing_layers(image, present))
@@ -142,8 +140,7 @@ def _hub_sizes(references: Iterable[ImageReference]) -> dict[str, int]:
 
 
 def _missing_layers(image: RemoteImage, present: frozenset[str]) -> dict[str, int]:
-    sizes = zip(image.diff_ids, (layer.size for layer in image.layers), strict=True)
-    return {layer: size for layer, size in sizes if layer not in present}
+    return {layer: size for layer, size in image.layer_sizes.items() if layer not in present}
 
 
 def _reckon(

@@ -169,8 +169,7 @@ class DockerRuntime:
         return max(0, taken(self._store.own()) + disk.free - int(disk.total * _KEPT_FREE))
 
     def _request(self, release: Release) -> ImageRequest:
-        reference = release.image or self._docker.image_name(release.version)
-        return ImageRequest(version=release.version, reference=reference)
+        return ImageRequest(version=release.version, reference=self._docker.image_of(release))
 
     def _resolve(
         self, request: ImageRequest, given_up: threading.Event
