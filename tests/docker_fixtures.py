@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from typing import TypeVar
 
 import pytest
 
+from driving import OnEngine, Vbisect
 from standin.base import BaseUnavailable, base_layer
+from standin.behaviour import Behaviour
 from standin.engine import Engine, EngineUnavailable, GivenEngine
 from standin.images import ImageFamily, image_family
+from standin.index import PackageIndex
 from standin.proxy import RegistryProxy
 from standin.registry import LocalRegistry, RegistryUnavailable
 
@@ -82,3 +85,35 @@ def proxy(registry: LocalRegistry) -> Iterator[RegistryProxy]:
     """A proxy in front of the registry, for one test to script."""
     with RegistryProxy(registry.host) as started:
         yield started
+
+
+@pytest.fixture(scope="module")
+def shared_base(engine: Engine | GivenEngine, registry: LocalRegistry) -> Iterator[None]:
+    """The layer that all images share is somebody else's: it is on the engine and stays there."""
+    family = ImageFamily(registry, "test/base")
+    family.push("0.1.0", Behaviour())
+    with closing(engine.client()) as client:
+        client.images.pull(family.reference("v0.1.0"))
+        yield
+        client.images.remove(family.reference("v0.1.0"), force=True)
+
+
+@pytest.fixture
+def docked(
+    command: Callable[..., Vbisect], family_index: PackageIndex, engine: Engine | GivenEngine
+) -> Vbisect:
+    """The command, with an engine and a ledger of its own."""
+    return command(family_index).on_engine(engine.url)
+
+
+@pytest.fixture
+def there(
+    docked: Vbisect, engine: Engine | GivenEngine, proxy: RegistryProxy
+) -> Iterator[OnEngine]:
+    """What the engine has of this test's; all of it is removed in the end."""
+    with closing(engine.client()) as client:
+        seen = OnEngine(client, proxy.host, docked.results)
+        try:
+            yield seen
+        finally:
+            seen.remove()

@@ -7,7 +7,7 @@ import json
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -19,7 +19,6 @@ from standin.base import base_layer
 from standin.behaviour import Behaviour
 from standin.engine import Engine, GivenEngine
 from standin.images import ImageFamily
-from standin.index import PackageIndex
 from standin.proxy import Exchange, RegistryProxy
 from standin.registry import MANIFEST_TYPE, LocalRegistry
 from standin.running import wait
@@ -44,6 +43,8 @@ come: one without any goes on after its pull was given up (seen with 20.10)."""
 THREE = 36 * MIB
 """Two images, and what pulling a third is reckoned to take."""
 
+pytestmark = pytest.mark.usefixtures("shared_base")
+
 
 @pytest.fixture(scope="module")
 def images(registry: LocalRegistry) -> ImageFamily:
@@ -55,38 +56,6 @@ def images(registry: LocalRegistry) -> ImageFamily:
         behaviour = BAD if VERSIONS.index(version) <= VERSIONS.index(LAST_BAD) else GOOD
         family.push(version, behaviour, padding_bytes=PADDING)
     return family
-
-
-@pytest.fixture(scope="module", autouse=True)
-def base(engine: Engine | GivenEngine, registry: LocalRegistry) -> Iterator[None]:
-    """The layer that all images share is somebody else's: it costs these runs nothing."""
-    family = ImageFamily(registry, "test/base")
-    family.push("0.1.0", GOOD)
-    with contextlib.closing(engine.client()) as client:
-        client.images.pull(family.reference("v0.1.0"))
-        yield
-        client.images.remove(family.reference("v0.1.0"), force=True)
-
-
-@pytest.fixture
-def vbisect(
-    command: Callable[..., Vbisect], family_index: PackageIndex, engine: Engine | GivenEngine
-) -> Vbisect:
-    """The command, with an engine and a ledger of its own."""
-    return command(family_index).on_engine(engine.url)
-
-
-@pytest.fixture
-def there(
-    vbisect: Vbisect, engine: Engine | GivenEngine, proxy: RegistryProxy
-) -> Iterator[OnEngine]:
-    """What the engine has of this test's; all of it is removed in the end."""
-    with contextlib.closing(engine.client()) as client:
-        seen = OnEngine(client, proxy.host, vbisect.results)
-        try:
-            yield seen
-        finally:
-            seen.remove()
 
 
 @pytest.fixture
@@ -164,9 +133,9 @@ def removed(done: Done, images: ImageFamily) -> list[str]:
     return [versions[digest] for digest in re.findall(r"removed \S+@(sha256:\w+) to ", done.stderr)]
 
 
-def ledger(vbisect: Vbisect) -> set[str]:
+def ledger(docked: Vbisect) -> set[str]:
     """The digests of the images that vbisect holds for its own."""
-    [path] = (vbisect.cache / "images").glob("*.json")
+    [path] = (docked.cache / "images").glob("*.json")
     return {name.partition("@")[2] for name in json.loads(path.read_text())["images"]}
 
 
@@ -176,14 +145,14 @@ def whole(exchanges: list[Exchange]) -> int:
 
 
 def test_the_budget_holds_and_the_least_useful_image_goes_first(
-    vbisect: Vbisect,
+    docked: Vbisect,
     words: tuple[str, ...],
     images: ImageFamily,
     watched: list[int],
     there: OnEngine,
 ) -> None:
     ends = ("--from", VERSIONS[0], "--to", VERSIONS[-1], "--disk-budget", str(THREE))
-    done = vbisect.run(*ends, *words, *QUICK)
+    done = docked.run(*ends, *words, *QUICK)
     right(done)
     assert tuple(done.trials) == TESTED
     assert 2 * PADDING < max(watched) <= THREE
@@ -192,19 +161,19 @@ def test_the_budget_holds_and_the_least_useful_image_goes_first(
     assert gone[0] == "0.24.0"
     assert gone.index("0.31.0") < [*gone, "0.27.0"].index("0.27.0")
     assert images.digests["v0.27.1"] in there.digests()
-    assert there.digests() == ledger(vbisect)
+    assert there.digests() == ledger(docked)
     assert there.containers() == []
 
 
 def test_a_budget_too_small_says_what_would_do_and_that_does(
-    vbisect: Vbisect,
+    docked: Vbisect,
     words: tuple[str, ...],
     images: ImageFamily,
     watched: list[int],
     there: OnEngine,
     proxy: RegistryProxy,
 ) -> None:
-    done = vbisect.run(*FEW, *words, *QUICK, "--disk-budget", "1MB")
+    done = docked.run(*FEW, *words, *QUICK, "--disk-budget", "1MB")
     assert done.returncode == 4
     message = done.json["message"]
     found = re.search(
@@ -214,14 +183,14 @@ def test_a_budget_too_small_says_what_would_do_and_that_does(
     assert 0 <= int(found[2]) - int(found[1]) <= 1
     assert there.digests() == set()
 
-    done = vbisect.run(*FEW, *words, *QUICK, "--disk-budget", f"{found[2]}MB")
+    done = docked.run(*FEW, *words, *QUICK, "--disk-budget", f"{found[2]}MB")
     right(done)
     assert PADDING < max(watched) <= int(found[2]) * 10**6
     assert removed(done, images)
 
 
 def test_an_image_that_was_there_before_stays(
-    vbisect: Vbisect,
+    docked: Vbisect,
     words: tuple[str, ...],
     images: ImageFamily,
     there: OnEngine,
@@ -229,17 +198,17 @@ def test_an_image_that_was_there_before_stays(
     layers: dict[str, str],
 ) -> None:
     there.client.images.pull(images.reference("v0.26.0", there.registry))
-    done = vbisect.run(*FEW, *words, *QUICK, "--disk-budget", str(THREE - PADDING))
+    done = docked.run(*FEW, *words, *QUICK, "--disk-budget", str(THREE - PADDING))
     right(done)
     gone = removed(done, images)
     assert gone
     assert "0.26.0" not in gone  # though it was tested first, and is far from the change
-    assert images.digests["v0.26.0"] in there.digests() - ledger(vbisect)
+    assert images.digests["v0.26.0"] in there.digests() - ledger(docked)
     assert len(proxy.seen(layers["0.26.0"])) == 1
 
 
 def test_images_of_an_earlier_run_are_used_before_they_go(
-    vbisect: Vbisect,
+    docked: Vbisect,
     words: tuple[str, ...],
     images: ImageFamily,
     watched: list[int],
@@ -247,14 +216,14 @@ def test_images_of_an_earlier_run_are_used_before_they_go(
     proxy: RegistryProxy,
     layers: dict[str, str],
 ) -> None:
-    right(vbisect.run(*FEW, *words, *QUICK))
+    right(docked.run(*FEW, *words, *QUICK))
     proxy.exchanges.clear()
     ends = ("--from", VERSIONS[0], "--to", VERSIONS[-1], "--disk-budget", str(THREE))
     # the oldest image there could go first, but somebody's container needs it
     name = f"{there.registry}/{images.repository}@{images.digests['v0.26.0']}"
     held = there.client.containers.create(name)
     try:
-        done = vbisect.run(*ends, *words, *QUICK)
+        done = docked.run(*ends, *words, *QUICK)
     finally:
         held.remove()
     right(done)
@@ -266,12 +235,12 @@ def test_images_of_an_earlier_run_are_used_before_they_go(
 
 
 def test_what_comes_makes_way_for_what_is_needed_now(
-    vbisect: Vbisect, words: tuple[str, ...], proxy: RegistryProxy, layers: dict[str, str]
+    docked: Vbisect, words: tuple[str, ...], proxy: RegistryProxy, layers: dict[str, str]
 ) -> None:
     release = proxy.hang(r"/manifests/v0\.26\.0$")
     proxy.rate_each = 2.0 * MIB
     room_for_one = str(PADDING * 4)
-    started = vbisect.start(*FEW, *words, *QUICK, "--disk-budget", room_for_one)
+    started = docked.start(*FEW, *words, *QUICK, "--disk-budget", room_for_one)
     assert wait(lambda: any(e.sent for e in proxy.seen(layers["0.28.0"])), 60)
     release()
     [first] = proxy.seen(layers["0.28.0"])
@@ -283,7 +252,7 @@ def test_what_comes_makes_way_for_what_is_needed_now(
 
 
 def test_the_next_images_come_while_one_is_tested(
-    vbisect: Vbisect,
+    docked: Vbisect,
     words: tuple[str, ...],
     images: ImageFamily,
     proxy: RegistryProxy,
@@ -307,8 +276,8 @@ def test_the_next_images_come_while_one_is_tested(
     say(high, True)
     wait_for = f'f={tmp_path}/$VBISECT_VERSION; until [ -e "$f" ]; do sleep 0.05; done'
     proxy.rate_each = 2.0 * MIB
-    started = vbisect.launch(
-        *("run", "--from", low, "--to", high, *CPU, "--results", vbisect.results, *words),
+    started = docked.launch(
+        *("run", "--from", low, "--to", high, *CPU, "--results", docked.results, *words),
         *("--", "sh", "-c", f'{wait_for}; exit $(cat "$f")'),
     )
     # both that may be tested next, and then something of what may come after those
@@ -335,7 +304,7 @@ def test_the_next_images_come_while_one_is_tested(
     tested = {e["version"] for e in events(run_dir) if e["event"] == "build_ready"}
     assert there.digests() == {images.digests[f"v{version}"] for version in tested}
     assert needless not in tested
-    assert ledger(vbisect) == there.digests()
+    assert ledger(docked) == there.digests()
     downloads = Counter({version: whole(proxy.seen(layer)) for version, layer in layers.items()})
     assert set(downloads.values()) <= {0, 1}
     assert re.search(r"vbisect: pulling 0\.\d+\.\d \d+MB of 6MB", done.stderr), done.stderr

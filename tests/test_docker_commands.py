@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, suppress
 
 import docker
@@ -13,7 +13,6 @@ from docker.errors import APIError, NotFound
 from driving import Vbisect
 from standin.engine import Engine, GivenEngine
 from standin.images import ImageFamily
-from standin.index import PackageIndex
 
 GENERATE = ("--endpoint", "generate", "--n", "4")
 SHORT = ("--from", "0.27.0", "--to", "0.30.0")
@@ -24,16 +23,6 @@ def client(engine: Engine | GivenEngine) -> Iterator[docker.DockerClient]:
     """The engine's own client, to look behind vbisect's back."""
     with closing(engine.client()) as connected:
         yield connected
-
-
-@pytest.fixture
-def docked(
-    command: Callable[..., Vbisect], family_index: PackageIndex, engine: Engine | GivenEngine
-) -> Vbisect:
-    """The command over the family, beside the engine."""
-    made = command(family_index)
-    made.env["DOCKER_HOST"] = engine.url
-    return made
 
 
 @pytest.fixture

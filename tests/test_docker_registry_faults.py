@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import time
-from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
@@ -14,9 +12,7 @@ from docker_fixtures import skipping
 from driving import Done, OnEngine, Vbisect, counts
 from standin.base import base_layer
 from standin.behaviour import Behaviour
-from standin.engine import Engine, GivenEngine
 from standin.images import ImageFamily
-from standin.index import PackageIndex
 from standin.proxy import RegistryProxy
 from standin.registry import MANIFEST_TYPE, LocalRegistry
 from standin.running import wait
@@ -27,6 +23,8 @@ RELEASES = {"0.30.0": BAD, "0.33.0": GOOD, "0.31.0": BAD, "0.32.0": GOOD}
 RUN = ("--from", "0.30.0", "--to", "0.33.0", "--n", "4", "--confidence", "0.6")
 FOR_EVER = 10**6
 MIB = 1 << 20
+
+pytestmark = pytest.mark.usefixtures("shared_base")
 
 
 @pytest.fixture(scope="module")
@@ -39,38 +37,6 @@ def images(registry: LocalRegistry) -> ImageFamily:
         # no image of another test has the same layers
         family.push(version, behaviour, padding_bytes=6 * MIB if version == "0.33.0" else MIB)
     return family
-
-
-@pytest.fixture(scope="module", autouse=True)
-def base(engine: Engine | GivenEngine, registry: LocalRegistry) -> Iterator[None]:
-    """The layer that all images share is on the engine and stays there."""
-    family = ImageFamily(registry, "test/base")
-    family.push("0.1.0", GOOD)
-    with contextlib.closing(engine.client()) as client:
-        client.images.pull(family.reference("v0.1.0"))
-        yield
-        client.images.remove(family.reference("v0.1.0"), force=True)
-
-
-@pytest.fixture
-def vbisect(
-    command: Callable[..., Vbisect], family_index: PackageIndex, engine: Engine | GivenEngine
-) -> Vbisect:
-    """The command, with an engine and a ledger of its own."""
-    return command(family_index).on_engine(engine.url)
-
-
-@pytest.fixture
-def there(
-    vbisect: Vbisect, engine: Engine | GivenEngine, proxy: RegistryProxy
-) -> Iterator[OnEngine]:
-    """What the engine has of this test's; all of it is removed in the end."""
-    with contextlib.closing(engine.client()) as client:
-        seen = OnEngine(client, proxy.host, vbisect.results)
-        try:
-            yield seen
-        finally:
-            seen.remove()
 
 
 @pytest.fixture
@@ -116,14 +82,14 @@ def stopped(done: Done, *said: str) -> None:
 
 
 def test_what_passes_changes_nothing(
-    vbisect: Vbisect, words: tuple[str, ...], proxy: RegistryProxy, layers: dict[str, str]
+    docked: Vbisect, words: tuple[str, ...], proxy: RegistryProxy, layers: dict[str, str]
 ) -> None:
     proxy.fail(tag("0.30.0"), 503, times=2)
     proxy.fail(tag("0.33.0"), 429, headers={"Retry-After": "3"})
     proxy.truncate(layers["0.31.0"], after=1000)
     proxy.fail(layers["0.32.0"], 429, times=2)  # the engine asks twice before it gives up
     proxy.corrupt(layers["0.32.0"], at=1000)
-    done = vbisect.run(*words)
+    done = docked.run(*words)
     right(done)
     busy, asked = proxy.seen(tag("0.33.0"))[:2]
     assert asked.began - busy.began >= 3
@@ -137,15 +103,15 @@ def test_what_passes_changes_nothing(
 
 
 def test_a_registry_that_stays_down_stops_the_run_until_it_is_back(
-    vbisect: Vbisect, words: tuple[str, ...], proxy: RegistryProxy, there: OnEngine
+    docked: Vbisect, words: tuple[str, ...], proxy: RegistryProxy, there: OnEngine
 ) -> None:
     proxy.fail(tag("0.31.0"), 503, times=FOR_EVER)
-    done = vbisect.run(*words)
+    done = docked.run(*words)
     stopped(done, proxy.host, "503")
     assert {v: t["outcome"] for v, t in done.trials.items()} == {"0.30.0": "fail", "0.33.0": "pass"}
     assert there.containers() == []
     proxy.heal()
-    resumed = vbisect.resume(done.run_dir)
+    resumed = docked.resume(done.run_dir)
     right(resumed)
     assert resumed.run_dir == done.run_dir
     assert counts(done.run_dir, "build_ready") == dict.fromkeys(RELEASES, 1)
@@ -153,14 +119,14 @@ def test_a_registry_that_stays_down_stops_the_run_until_it_is_back(
 
 
 def test_an_image_that_never_comes_whole_is_a_skip(
-    vbisect: Vbisect,
+    docked: Vbisect,
     words: tuple[str, ...],
     proxy: RegistryProxy,
     layers: dict[str, str],
     there: OnEngine,
 ) -> None:
     proxy.corrupt(layers["0.32.0"], at=2000, times=FOR_EVER)
-    done = vbisect.run(*words)
+    done = docked.run(*words)
     assert done.returncode == 3, done.stderr
     answer = done.json["answer"]
     assert (answer["last_before"], answer["first_after"]) == ("0.31.0", "0.33.0")
@@ -172,10 +138,10 @@ def test_an_image_that_never_comes_whole_is_a_skip(
 
 
 def test_a_pull_that_stops_half_way_is_begun_again(
-    vbisect: Vbisect, words: tuple[str, ...], proxy: RegistryProxy, layers: dict[str, str]
+    docked: Vbisect, words: tuple[str, ...], proxy: RegistryProxy, layers: dict[str, str]
 ) -> None:
     proxy.rate_each = 2.0 * MIB
-    started = vbisect.start(*words, "--pull-timeout", "2")
+    started = docked.start(*words, "--pull-timeout", "2")
     assert wait(lambda: any(e.sent for e in proxy.seen(layers["0.33.0"])), 60)
     proxy.rate_each = MIB / 64  # the engine tells of each hundredth, that is every 4 s
     [stopped] = proxy.seen(layers["0.33.0"])
@@ -189,11 +155,11 @@ def test_a_pull_that_stops_half_way_is_begun_again(
 
 
 def test_a_pull_that_begins_late_is_waited_for(
-    vbisect: Vbisect, words: tuple[str, ...], proxy: RegistryProxy, layers: dict[str, str]
+    docked: Vbisect, words: tuple[str, ...], proxy: RegistryProxy, layers: dict[str, str]
 ) -> None:
     """The engine does not let go of a request that has no answer: trying again is no help."""
     release = proxy.hang(layers["0.33.0"])
-    started = vbisect.start(*words, "--pull-timeout", "3")
+    started = docked.start(*words, "--pull-timeout", "3")
     assert wait(lambda: proxy.seen(layers["0.33.0"]), 60)
     time.sleep(4)
     release()
@@ -205,7 +171,7 @@ def test_a_pull_that_begins_late_is_waited_for(
 @pytest.mark.parametrize("phase", ["layer", "manifest"])
 def test_a_pull_that_always_hangs_stops_the_run(
     phase: str,
-    vbisect: Vbisect,
+    docked: Vbisect,
     words: tuple[str, ...],
     proxy: RegistryProxy,
     layers: dict[str, str],
@@ -215,18 +181,18 @@ def test_a_pull_that_always_hangs_stops_the_run(
     else:
         # only the engine begins with a ping; by then vbisect knows the manifest
         proxy.hang("^/v2/$", times=FOR_EVER)
-    done = vbisect.run(*words, "--pull-timeout", "2")
+    done = docked.run(*words, "--pull-timeout", "2")
     stopped(done, "v0.30.0", "for 2 s, 3 times", "resume")
     assert done.seconds < 40
     proxy.heal()
-    right(vbisect.resume(done.run_dir))
+    right(docked.resume(done.run_dir))
 
 
 def test_a_repository_that_is_not_there_is_said_clearly(
-    vbisect: Vbisect, words: tuple[str, ...], proxy: RegistryProxy
+    docked: Vbisect, words: tuple[str, ...], proxy: RegistryProxy
 ) -> None:
     repository = f"{proxy.host}/no/such"
-    done = vbisect.run(*words[:-1], repository)
+    done = docked.run(*words[:-1], repository)
     assert done.returncode == 3, done.stderr
     assert done.json["status"] == "inconclusive"
     assert {t["reason"] for t in done.trials.values()} == {"not published"}
@@ -239,7 +205,7 @@ def test_a_repository_that_is_not_there_is_said_clearly(
 @pytest.mark.parametrize("asked_by", ["vbisect", "the engine"])
 def test_a_registry_that_wants_a_login_says_how(
     asked_by: str,
-    vbisect: Vbisect,
+    docked: Vbisect,
     words: tuple[str, ...],
     proxy: RegistryProxy,
     layers: dict[str, str],
@@ -247,7 +213,7 @@ def test_a_registry_that_wants_a_login_says_how(
 ) -> None:
     pattern = tag("0.33.0") if asked_by == "vbisect" else layers["0.33.0"]
     proxy.fail(pattern, 401, times=FOR_EVER)
-    done = vbisect.run(*words)
+    done = docked.run(*words)
     stopped(done, "docker login", proxy.host)
     assert done.trials["0.30.0"]["outcome"] == "fail"
     assert there.containers() == []

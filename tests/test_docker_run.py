@@ -83,15 +83,15 @@ def found(
 ) -> Iterator[tuple[Done, OnEngine]]:
     """The run that the project is about, and what the engine has once it is over."""
     scratch = tmp_path_factory.mktemp("docker-found")
-    vbisect = Vbisect(family_index, scratch, scratch / "vbisect", scratch / "results")
-    vbisect.on_engine(engine.url)
+    docked = Vbisect(family_index, scratch, scratch / "vbisect", scratch / "results")
+    docked.on_engine(engine.url)
     with contextlib.closing(engine.client()) as client:
-        there = OnEngine(client, front.host, vbisect.results)
+        there = OnEngine(client, front.host, docked.results)
         try:
             ends = ("--from", "0.7.3", "--to", "nightly")
-            yield vbisect.run(*ends, *GENERATE, *options(odd, front.host)), there
+            yield docked.run(*ends, *GENERATE, *options(odd, front.host)), there
         finally:
-            vbisect.close()
+            docked.close()
             there.remove()
 
 
@@ -185,27 +185,6 @@ def test_the_evidence_names_image_and_engine(found: tuple[Done, OnEngine]) -> No
         assert ("--enable-scale-out" in kept["command"]) == (tested in (NIGHTLY_VERSION, "0.32.0"))
 
 
-@pytest.fixture
-def vbisect(
-    command: Callable[..., Vbisect], family_index: PackageIndex, engine: Engine | GivenEngine
-) -> Vbisect:
-    """The command, with an engine and a ledger of its own."""
-    return command(family_index).on_engine(engine.url)
-
-
-@pytest.fixture
-def there(
-    vbisect: Vbisect, engine: Engine | GivenEngine, proxy: RegistryProxy
-) -> Iterator[OnEngine]:
-    """What the engine has of this test's; all of it is removed in the end."""
-    with contextlib.closing(engine.client()) as client:
-        seen = OnEngine(client, proxy.host, vbisect.results)
-        try:
-            yield seen
-        finally:
-            seen.remove()
-
-
 def commands(done: Done) -> dict[str, list[str]]:
     """What each container was started with, by version."""
     paths = done.run_dir.glob("trials/*/environment.json")
@@ -213,10 +192,10 @@ def commands(done: Done) -> dict[str, list[str]]:
 
 
 def test_a_port_that_never_opens_is_a_skip_and_moves_the_end(
-    vbisect: Vbisect, there: OnEngine, odd: ImageFamily
+    docked: Vbisect, there: OnEngine, odd: ImageFamily
 ) -> None:
     ends = ("--from", "0.31.0", "--to", "0.33.0", "--boot-timeout", "6", *QUICK)
-    done = vbisect.run(*ends, *options(odd, there.registry))
+    done = docked.run(*ends, *options(odd, there.registry))
     assert done.returncode == 1, done.stderr
     silent = done.trials["0.31.0"]
     assert (silent["outcome"], silent["reason"]) == ("skip", "never ready")
@@ -225,7 +204,7 @@ def test_a_port_that_never_opens_is_a_skip_and_moves_the_end(
 
 
 def test_an_image_is_told_what_to_start_when_it_does_not_say(
-    vbisect: Vbisect, there: OnEngine, registry: LocalRegistry
+    docked: Vbisect, there: OnEngine, registry: LocalRegistry
 ) -> None:
     family = ImageFamily(registry, "test/bare")
     inside = Behaviour(honours_host=True, max_seconds=LIFE_SECONDS)
@@ -241,7 +220,7 @@ def test_an_image_is_told_what_to_start_when_it_does_not_say(
     ]
     ends = ("--from", "0.11.0", "--to", "0.12.0", "--skip", "0.11.2", "--sweep", *QUICK)
     # the repository has nothing for these versions: only what --image names can have been run
-    done = vbisect.run(*ends, *images, "--runtime", "docker", "--image-repo", there.registry + "/x")
+    done = docked.run(*ends, *images, "--runtime", "docker", "--image-repo", there.registry + "/x")
     assert done.returncode == 1, done.stderr
     started = commands(done)
     assert started["0.11.0"][:3] == MODULE
@@ -271,20 +250,20 @@ def right(done: Done) -> None:
 
 
 def test_what_is_on_the_engine_is_not_pulled_again(
-    vbisect: Vbisect, there: OnEngine, small: ImageFamily, proxy: RegistryProxy
+    docked: Vbisect, there: OnEngine, small: ImageFamily, proxy: RegistryProxy
 ) -> None:
     words = ("--from", "0.31.0", "--to", "0.33.0", *QUICK, *options(small, there.registry))
-    first = vbisect.run(*words)
+    first = docked.run(*words)
     right(first)
     assert proxy.seen(kind="blob")
     proxy.exchanges.clear()
-    second = vbisect.run(*words)
+    second = docked.run(*words)
     right(second)
     assert proxy.seen(kind="blob") == []
     assert {e.method for e in proxy.seen()} == {"HEAD"}  # which no registry counts as a pull
     # and without the registry, it is said that nobody looked whether the tags have moved
     proxy.__exit__(None, None, None)
-    third = vbisect.run(*words)
+    third = docked.run(*words)
     right(third)
     for version, trial in third.trials.items():
         assert f":v{version}: the local image is used, for the registry said: " in third.stderr
@@ -295,10 +274,10 @@ def test_what_is_on_the_engine_is_not_pulled_again(
 
 
 def test_a_variant_is_the_end_of_a_tag(
-    vbisect: Vbisect, there: OnEngine, small: ImageFamily
+    docked: Vbisect, there: OnEngine, small: ImageFamily
 ) -> None:
     words = ("--from", "0.31.0", "--to", "0.33.0", "--image-variant", "cu129", *QUICK)
-    done = vbisect.run(*words, *options(small, there.registry))
+    done = docked.run(*words, *options(small, there.registry))
     assert done.returncode == 3, done.stderr
     answer = done.json["answer"]
     assert (answer["suspects"], answer["exact"]) == (["0.32.0", "0.33.0"], False)
@@ -326,12 +305,12 @@ def nightlies(registry: LocalRegistry) -> ImageFamily:
 
 
 def test_commits_between_the_newest_release_and_nightly_are_candidates(
-    vbisect: Vbisect, there: OnEngine, nightlies: ImageFamily
+    docked: Vbisect, there: OnEngine, nightlies: ImageFamily
 ) -> None:
     old, fixed, newest = COMMITS
     versions = [f"0.33.1.dev202611{20 + i}0000+g{commit[:9]}" for i, commit in enumerate(COMMITS)]
     words = (*QUICK, *options(nightlies, there.registry))
-    done = vbisect.run("--from", "0.33.0", "--to", "nightly", *words)
+    done = docked.run("--from", "0.33.0", "--to", "nightly", *words)
     assert done.returncode == 0, done.stderr
     assert done.json["candidates"] == ["0.33.0", *versions]
     answer = done.json["answer"]
@@ -342,21 +321,21 @@ def test_commits_between_the_newest_release_and_nightly_are_candidates(
         assert build["digest"] == nightlies.digests[f"nightly-{commit}"]
         assert done.trials[version]["reported_version"].endswith(f"+g{commit[:9]}")
 
-    done = vbisect.run("--from", f"nightly-{old}", "--to", f"nightly-{newest}", *words)
+    done = docked.run("--from", f"nightly-{old}", "--to", f"nightly-{newest}", *words)
     assert done.returncode == 0, done.stderr
     assert done.json["candidates"] == versions
     assert done.json["answer"]["first_after"] == versions[1]
-    unknown = vbisect.run("--from", "0.33.0", "--to", f"nightly-{'f' * 40}", *words)
+    unknown = docked.run("--from", "0.33.0", "--to", f"nightly-{'f' * 40}", *words)
     assert unknown.returncode == 2
     assert f"nightly-{'f' * 40}" in unknown.stderr
     assert fixed not in unknown.stderr
 
 
 def test_without_a_nightly_the_newest_release_is_taken_and_that_is_said(
-    vbisect: Vbisect, there: OnEngine, small: ImageFamily
+    docked: Vbisect, there: OnEngine, small: ImageFamily
 ) -> None:
     words = (*QUICK, *options(small, there.registry))
-    done = vbisect.run("--from", "0.32.0", "--to", "nightly", *words)
+    done = docked.run("--from", "0.32.0", "--to", "nightly", *words)
     assert done.returncode == 1, done.stderr
     assert done.json["range"]["to"]["tested"] == "0.33.0"
     assert "NO NIGHTLY could be had" in done.stderr
@@ -364,13 +343,13 @@ def test_without_a_nightly_the_newest_release_is_taken_and_that_is_said(
 
 @pytest.fixture
 def paused(
-    vbisect: Vbisect, there: OnEngine, small: ImageFamily, tmp_path: Path
+    docked: Vbisect, there: OnEngine, small: ImageFamily, tmp_path: Path
 ) -> Iterator[Callable[..., tuple[Started, Any]]]:
     """Starts a run whose first server is ready and stays; the run and the container."""
     gate = tmp_path / "gate"
 
     def start(*words: str, **env: str) -> tuple[Started, Any]:
-        started = vbisect.start(
+        started = docked.start(
             *("--from", "0.32.0", "--to", "0.33.0", *words),
             *options(small, there.registry),
             *("--", "sh", "-c", f"until [ -e {gate} ]; do sleep 0.05; done"),
@@ -385,7 +364,7 @@ def paused(
 
 
 def test_a_container_is_confined_and_marked(
-    vbisect: Vbisect, paused: Callable[..., tuple[Started, Any]]
+    docked: Vbisect, paused: Callable[..., tuple[Started, Any]]
 ) -> None:
     started, container = paused("--memory", "600MB", "--env", "VLLM_LOGGING_LEVEL=DEBUG")
     host, config = container.attrs["HostConfig"], container.attrs["Config"]
@@ -406,7 +385,7 @@ def test_a_container_is_confined_and_marked(
     mounts = {mount["Destination"]: mount for mount in container.attrs["Mounts"]}
     cache = mounts.pop("/root/.cache/huggingface")
     assert (cache["Type"], cache["RW"]) == ("bind", True)
-    assert cache["Source"] == f"{vbisect.env['HOME']}/.cache/huggingface"
+    assert cache["Source"] == f"{docked.env['HOME']}/.cache/huggingface"
     volume = mounts.pop("/root/.cache/vllm")
     assert (volume["Type"], volume["RW"]) == ("volume", True)
     identity = container.attrs["Image"].removeprefix("sha256:")
@@ -415,7 +394,7 @@ def test_a_container_is_confined_and_marked(
 
 
 def test_the_token_is_in_the_container_and_nowhere_else(
-    vbisect: Vbisect,
+    docked: Vbisect,
     paused: Callable[..., tuple[Started, Any]],
     there: OnEngine,
     registry: LocalRegistry,
@@ -428,12 +407,12 @@ def test_the_token_is_in_the_container_and_nowhere_else(
     leaky = ImageFamily(registry, "test/leaky")
     for version in ("0.32.0", "0.33.0"):
         leaky.push(version, replace(GOOD, leaks=f"HF_TOKEN={token}"))
-    done = vbisect.run(*AGREEING, *options(leaky, there.registry), HF_TOKEN=token)
+    done = docked.run(*AGREEING, *options(leaky, there.registry), HF_TOKEN=token)
     assert done.returncode == 1, done.stderr
     logs = [path.read_text() for path in done.run_dir.rglob("server.log")]
     assert len(logs) == 2
     assert all("environment: HF_TOKEN=" in log for log in logs)
-    kept = [path for path in vbisect.results.rglob("*") if path.is_file()]
+    kept = [path for path in docked.results.rglob("*") if path.is_file()]
     assert len(kept) > 10
     assert [path for path in kept if token.encode() in path.read_bytes()] == []
     assert token not in done.stdout + done.stderr
