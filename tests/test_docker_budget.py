@@ -308,3 +308,14 @@ def test_the_next_images_come_while_one_is_tested(
     downloads = Counter({version: whole(proxy.seen(layer)) for version, layer in layers.items()})
     assert set(downloads.values()) <= {0, 1}
     assert re.search(r"vbisect: pulling 0\.\d+\.\d \d+MB of 6MB", done.stderr), done.stderr
+
+
+def test_several_servers_at_once_keep_to_the_budget_too(
+    docked: Vbisect, words: tuple[str, ...], watched: list[int], there: OnEngine
+) -> None:
+    """Room for one image beside the one that is pulled: the second server waits for its own."""
+    ends = ("--from", VERSIONS[0], "--to", VERSIONS[-1], "--disk-budget", str(THREE - PADDING))
+    done = docked.run(*ends, *words, *QUICK, "--jobs", "3")
+    right(done)
+    assert max(watched) <= THREE - PADDING
+    assert there.containers() == []

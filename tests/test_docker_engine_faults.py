@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -156,3 +157,28 @@ def test_what_somebody_takes_away_is_had_again(lone: ImageWorld, own_engine: Eng
     right(started.end())
     # of 85.2 the image was gone, then the container; of 85.1 the container
     assert counts(started.run_dir, "trial_started") == {"85.0": 1, "85.1": 2, "85.2": 3}
+
+
+def test_servers_lost_together_are_begun_again_together(
+    lone: ImageWorld, own_engine: Engine
+) -> None:
+    started = lone.vbisect.start(*lone.words("85.0", "85.2", *RUN, "--jobs", "2"))
+    run_dir = started.until(seen("observation", "85.2"))
+    own_engine.kill()
+    started.until(noted("The trial of 85.2 begins again once it is back."))
+    own_engine.start()
+    done = started.end()
+    right(done)
+    assert set(counts(run_dir, "trial_started").values()) <= {1, 2}
+    assert "are from before an interruption" in done.trials["85.2"]["notes"][0]
+    assert lone.containers() == []
+
+
+def test_an_interrupt_ends_all_servers(lone: ImageWorld) -> None:
+    started = lone.vbisect.start(*lone.words("85.0", "85.2", *RUN, "--jobs", "3"))
+    started.until(seen("build_ready", "85.1"))  # it boots; the ends are being probed
+    started.process.send_signal(signal.SIGINT)
+    done = started.end(30)
+    assert done.returncode == 130, done.stderr
+    assert lone.containers() == []
+    right(lone.vbisect.resume(done.run_dir))

@@ -89,6 +89,7 @@ def run(
     find: Annotated[str, typer.Option(help="auto, fix or break.")] = "auto",
     sweep: Annotated[bool, typer.Option("--sweep", help="Test every candidate.")] = False,
     confidence: Annotated[float, typer.Option(help="Wanted certainty of a verdict.")] = 0.95,
+    jobs: Annotated[int, typer.Option(help="Servers at once.")] = 1,
     boot_timeout: Annotated[
         float, typer.Option(help="Seconds a booting server may be silent.")
     ] = 600,
@@ -196,6 +197,7 @@ def run(
             find=find,
             sweep=sweep,
             confidence=confidence,
+            jobs=jobs,
             boot_timeout=boot_timeout,
         )
         if planned:
@@ -275,3 +277,25 @@ def doctor(
     from vbisect.commands.doctor import examine
 
     raise typer.Exit(examine(device, docker_host, image_repo))
+
+
+@app.command()
+def simulate(
+    world: Annotated[Path, typer.Argument(metavar="WORLD.json", help="A declared world.")],
+    repeat: Annotated[
+        int | None, typer.Option(help="Runs, each with the next seed; only figures are printed.")
+    ] = None,
+    strategy: Annotated[str, typer.Option(help="vbisect, linear or midpoint.")] = "vbisect",
+    confidence: Annotated[float, typer.Option(help="Wanted certainty of the answer.")] = 0.95,
+    json_output: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """The search against a declared world, in virtual time; starts nothing."""
+    from vbisect.commands.simulate import simulate_world
+
+    simulate_world(
+        world,
+        repeat=repeat,
+        strategy=strategy,
+        confidence=confidence,
+        json_output=json_output,
+    )

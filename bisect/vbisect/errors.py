@@ -25,6 +25,10 @@ class EngineLost(HostError):
     """What runs the servers, or something it had, is gone; the trial can begin again after that."""
 
 
+class Cancelled(Exception):
+    """A trial was given up, by the user or because its outcome can no longer matter."""
+
+
 class ProbeAbort(VbisectError):
     """The command probe asked for the whole run to stop (its exit status was 128 or above)."""
 

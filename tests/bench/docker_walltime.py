@@ -3,9 +3,9 @@
 Both search the 51 stand-in images of vLLM 0.7.3 to 0.33.0 for the release that fixed a bug. The
 servers are ready ``BOOT_SECONDS`` after their process has started; a failing one always returns a
 single choice, so that one request is enough for either. Each search meets the same engine (a
-private dockerd; unless ``--downloads`` says otherwise with its default of three at once) without
-images but for the base layer that all share: none of the 51 is there when it is cold, the same
-third when it is warm.
+private dockerd that downloads ``--downloads`` layers at once: six, as the README advises; its own
+default is three) without images but for the base layer that all share: none of the 51 is there when
+it is cold, the same third when it is warm.
 
 The registry is behind a proxy that limits every connection to ``RATE`` bytes a second, as nginx's
 ``limit_rate`` and CDNs do; an image is one layer of ``PADDING`` bytes, so that pulling one takes
@@ -15,10 +15,11 @@ same rate is the limit of all connections together.
 The peer (``git_bisect``) is what a capable user writes: pull, start, look every half second
 whether the server is ready, ask once, remove. ``git bisect`` is told its two ends; vbisect tests
 them. The ratios are against that, and beside them (``checked``) against the same after a check of
-both ends, which is what vbisect's answer stands on.
+both ends, which is what vbisect's answer stands on. vbisect has ``--jobs`` servers at once, as on a
+host with room for them, and beside that (``one``) a single one as the peer has.
 
-``critical`` is vbisect's wall time over what ``ideal_schedule`` makes of its own trials with as
-many connections as the engine has, and with the times that one pull and one boot with its request
+``critical`` is the wall time of the vbisect with one server over what ``ideal_schedule`` makes of
+its own trials with as many connections as the engine has, and with the times that one pull and one boot with its request
 take when ``docker`` alone does them, measured here. ``shared_line_ratio`` is the wall time of a
 vbisect that pulls nothing ahead over that of vbisect as it is, on the shared line: about 1 or more
 says that pulling ahead does no harm there.
@@ -27,7 +28,8 @@ Prints its figures, and last one JSON line: ``{"cold_ratio", "warm_ratio", "crit
 …}``, medians over the truths. It runs as root, for the dockerd, with the interpreter that has
 vbisect installed.
 
-    python tests/bench/docker_walltime.py [--truths N] [--downloads N] [--scratch DIRECTORY]
+    python tests/bench/docker_walltime.py [--truths N] [--jobs N] [--downloads N]
+        [--scratch DIRECTORY]
 """
 
 from __future__ import annotations
@@ -90,17 +92,21 @@ class Row:
     ends: float
     """What a check of both ends adds to the peer."""
     vbisect: float
+    one: float
+    """With one server at once."""
     ideal: float
+    """Of that."""
 
     def cells(self) -> tuple[float, ...]:
         """What is printed, in the order of ``COLUMNS``."""
         checked = self.peer + self.ends
-        ratios = self.peer / self.vbisect, checked / self.vbisect, self.vbisect / self.ideal
-        return self.peer, checked, self.vbisect, self.ideal, *ratios
+        ratios = self.peer / self.vbisect, self.peer / self.one, checked / self.one
+        times = self.peer, checked, self.vbisect, self.one, self.ideal
+        return *times, *ratios, self.one / self.ideal
 
 
-COLUMNS = ("peer", "checked", "vbisect", "ideal", "ratio", "checked", "critical")
-RATIO, CHECKED, CRITICAL = 4, 5, 6
+COLUMNS = ("peer", "checked", "vbisect", "one", "ideal", "ratio", "one", "checked", "critical")
+RATIO, ONE, CHECKED, CRITICAL = 5, 6, 7, 8
 
 
 @dataclass(frozen=True)
@@ -109,6 +115,7 @@ class Bench:
 
     engine: Engine
     downloads: int
+    jobs: int
     proxy: RegistryProxy
     git: GitBisect
     vbisect: Vbisect
@@ -132,7 +139,9 @@ class Bench:
             peer, found = self.git.search(self.env)
             assert found == f"v{self.versions[self.truth]}", found
             self._have_only(cached)
-            ours, trials = self._run()
+            ours, _ = self._run(jobs=self.jobs)
+            self._have_only(cached)
+            one, trials = self._run()
         ideal = ideal_seconds(
             len(self.versions),
             trials,
@@ -141,7 +150,7 @@ class Bench:
             trial_seconds=alone.boot,
             connections=self.downloads,
         )
-        return Row(peer, ends, ours, ideal)
+        return Row(peer, ends, ours, one, ideal)
 
     def on_a_shared_line(self) -> tuple[float, float]:
         """Seconds that vbisect takes there without pulling ahead, and as it is."""
@@ -170,13 +179,16 @@ class Bench:
             for name in sorted(wanted - {tag for i in client.images.list() for tag in i.tags}):
                 client.images.pull(name)
 
-    def _run(self, how: Sequence[str] = AS_IT_IS) -> tuple[float, list[tuple[int, Outcome]]]:
+    def _run(
+        self, how: Sequence[str] = AS_IT_IS, jobs: int = 1
+    ) -> tuple[float, list[tuple[int, Outcome]]]:
         """Seconds that ``vbisect run`` takes, and its trials in order."""
         ends = ("--from", self.versions[0], "--to", self.versions[-1])
         places = ("--image-repo", self.images, "--results", str(self.vbisect.results))
+        servers = ("--jobs", str(jobs))
         began = time.monotonic()
         done = subprocess.run(
-            [sys.executable, *how, "run", *ends, *VBISECT, *places],
+            [sys.executable, *how, "run", *ends, *VBISECT, *places, *servers],
             env={**self.vbisect.env, "DOCKER_HOST": self.engine.url},
             capture_output=True,
             text=True,
@@ -256,7 +268,8 @@ def measure(options: argparse.Namespace, scratch: Path) -> dict[str, float]:
         for truth in draw_truths(options.truths, len(versions)):
             push(registry, f"fixed-{truth}", versions, truth)
             images = f"{proxy.host}/fixed-{truth}"
-            bench = Bench(engine, options.downloads, proxy, git, vbisect, images, versions, truth)
+            sizes = options.downloads, options.jobs
+            bench = Bench(engine, *sizes, proxy, git, vbisect, images, versions, truth)
             alone = bench.alone()
             for state, cached in (("cold", []), ("warm", third)):
                 rows[state].append(bench.measure(cached, alone).cells())
@@ -271,8 +284,10 @@ def measure(options: argparse.Namespace, scratch: Path) -> dict[str, float]:
         "cold_ratio": middle["cold"][RATIO],
         "warm_ratio": middle["warm"][RATIO],
         "critical_path_ratio": median(row[CRITICAL] for rs in rows.values() for row in rs),
-        "cold_ratio_checked": middle["cold"][CHECKED],
-        "warm_ratio_checked": middle["warm"][CHECKED],
+        "cold_ratio_one": middle["cold"][ONE],
+        "warm_ratio_one": middle["warm"][ONE],
+        "cold_ratio_one_checked": middle["cold"][CHECKED],
+        "warm_ratio_one_checked": middle["warm"][CHECKED],
         "shared_line_ratio": without / ours,
     }
 
@@ -281,7 +296,8 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="vbisect against git bisect run, by the clock")
     parser.add_argument("--truths", type=int, default=5, help="how many boundaries to search for")
-    parser.add_argument("--downloads", type=int, default=3, help="of the engine, at once")
+    parser.add_argument("--downloads", type=int, default=6, help="of the engine, at once")
+    parser.add_argument("--jobs", type=int, default=3, help="servers of vbisect at once")
     parser.add_argument("--scratch", type=Path, help="a new directory, to keep the runs in")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="vbisect-walltime-") as temporary:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 
 from vbisect.builds.environment import Environment, EnvironmentRequest
+from vbisect.errors import Cancelled
+
+_GLANCE_SECONDS = 0.25
 
 
 class Prefetcher:
     """Runs ``fetch`` for the requests it is told are likely, and hands out the results.
 
-    ``fetch`` takes a request and an event that is set when the run is over.
+    ``fetch`` takes a request and an event that is set when the run is over. Used by several
+    threads.
     """
 
     def __init__(self, fetch: Callable[[EnvironmentRequest, threading.Event], Environment]) -> None:
@@ -20,32 +26,56 @@ class Prefetcher:
         self._over = threading.Event()
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="fetch")
         self._futures: dict[EnvironmentRequest, Future[Environment]] = {}
+        self._awaited: Counter[EnvironmentRequest] = Counter()
+        self._lock = threading.Lock()
 
     def expect(self, requests: list[EnvironmentRequest]) -> None:
         """Fetch ``requests`` in this order once nothing else is being fetched.
 
         What was expected before, has not begun and is not in ``requests`` is forgotten.
         """
-        for request, future in list(self._futures.items()):
-            if request not in requests and future.cancel():
-                del self._futures[request]
-        for request in requests:
-            self._submit(request)
+        with self._lock:
+            self._forget_unless(requests)
+            for request in requests:
+                self._submit(request)
 
-    def get(self, request: EnvironmentRequest) -> Environment:
-        """The build for ``request``, waiting for it; raises what fetching it raised."""
-        future = self._futures.get(request)
-        if future is None or future.cancelled():
-            self.expect([])
+    def get(self, request: EnvironmentRequest, given_up: threading.Event) -> Environment:
+        """The build for ``request``, waiting for it; raises what fetching it raised.
+
+        Raises ``Cancelled`` once it is ``given_up``.
+        """
+        with self._lock:
+            if request not in self._futures:
+                self._forget_unless([])  # what is needed now goes first
             future = self._submit(request)
-        return future.result()
+            self._awaited[request] += 1
+        try:
+            while not future.done():
+                if given_up.is_set():
+                    raise Cancelled
+                _wait(future)
+            return future.result()
+        finally:
+            with self._lock:
+                self._awaited[request] -= 1
 
     def close(self) -> None:
         """Give up whatever is still being fetched."""
         self._over.set()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
+    def _forget_unless(self, requests: list[EnvironmentRequest]) -> None:
+        for request, future in list(self._futures.items()):
+            if request not in requests and not self._awaited[request] and future.cancel():
+                del self._futures[request]
+
     def _submit(self, request: EnvironmentRequest) -> Future[Environment]:
         if request not in self._futures:
             self._futures[request] = self._pool.submit(self._fetch, request, self._over)
         return self._futures[request]
+
+
+def _wait(future: Future[Environment]) -> None:
+    """Wait a moment for ``future``, whatever comes of it."""
+    with suppress(TimeoutError):
+        future.exception(_GLANCE_SECONDS)

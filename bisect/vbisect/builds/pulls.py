@@ -18,7 +18,7 @@ from vbisect.builds.image_store import ImageStore, LocalImage
 from vbisect.builds.pull import Pull, PullCancelled, PullFailed, PullStalled, Trouble
 from vbisect.builds.pull_job import ImageRequest, PullJob, PullState
 from vbisect.builds.pull_watch import PullWatch, gigabytes
-from vbisect.errors import EngineLost, HostError
+from vbisect.errors import Cancelled, EngineLost, HostError
 from vbisect.reasons import SkipReason, Untestable
 from vbisect.registry import RemoteImage
 
@@ -86,14 +86,17 @@ class Pulls:
             self._begin_wanted(again=True)
             self._change.notify_all()
 
-    def get(self, request: ImageRequest) -> LocalImage:
-        """The image, one of those expected, waiting for it.
+    def get(self, request: ImageRequest, given_up: threading.Event) -> LocalImage:
+        """The image, one of those expected, waiting for it until it is ``given_up``.
 
         Raises ``Untestable``, ``HostError`` or ``EngineLost``; asked again, it is tried again.
+        Raises ``Cancelled`` when it is given up.
         """
         with self._change:
             job = self._jobs.get(request) or self._begin(request)
             while job.state is not PullState.OVER:
+                if given_up.is_set():
+                    raise Cancelled
                 self._change.wait(_TICK_SECONDS)
             if job.error is not None:
                 del self._jobs[request]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +40,7 @@ def launch_container(
     engine: Engine,
     image: ContainerImage,
     options: ContainerOptions,
+    given_up: threading.Event,
     *,
     version_known: bool,
 ) -> Iterator[Server]:
@@ -46,7 +48,8 @@ def launch_container(
 
     ``version_known`` is false for an image pinned by its digest whose version nobody told. Raises
     ``Untestable`` with the diagnosis when it does not get ready, or is another version;
-    ``EngineLost`` when the engine stops answering; ``HostError`` for what every release would meet.
+    ``EngineLost`` when the engine stops answering; ``HostError`` for what every release would meet;
+    ``Cancelled`` when it is ``given_up`` meanwhile.
     """
     with ExitStack() as stack:
         stack.callback(scrub_file, spec.log)  # once nothing writes there any more
@@ -55,7 +58,9 @@ def launch_container(
         running = stack.enter_context(_running(spec, engine, image, options))
         port = stack.enter_context(_reachable(engine, running, spec.log, earlier))
         base_url = f"http://127.0.0.1:{port}"
-        ready = wait_until_ready(base_url, spec.log, running.poll, spec.boot_timeout, earlier)
+        ready = wait_until_ready(
+            base_url, spec.log, running.poll, spec.boot_timeout, given_up, earlier
+        )
         if version_known:
             check_version(ready.version, spec.version, spec.version)
         yield Server(

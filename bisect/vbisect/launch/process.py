@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -32,12 +33,14 @@ _NOT_INHERITED = (
 
 
 @contextmanager
-def launch_process(spec: LaunchSpec, vllm: Path, built_version: str) -> Iterator[Server]:
+def launch_process(
+    spec: LaunchSpec, vllm: Path, built_version: str, given_up: threading.Event
+) -> Iterator[Server]:
     """A ready server for the duration of the block; everything it started ends with the block.
 
     ``vllm`` is the command of an environment, ``built_version`` that of the wheel in it, which may
     be a rebuild. Raises ``Untestable`` with the diagnosis when it does not get ready, or is another
-    version.
+    version, ``Cancelled`` when it is ``given_up`` meanwhile.
     """
     with ExitStack() as stack:
         attempts = Retrying(
@@ -46,7 +49,9 @@ def launch_process(spec: LaunchSpec, vllm: Path, built_version: str) -> Iterator
             reraise=True,
         )
         try:
-            server = attempts(lambda: stack.enter_context(_attempt(spec, vllm, built_version)))
+            server = attempts(
+                lambda: stack.enter_context(_attempt(spec, vllm, built_version, given_up))
+            )
         except _PortRaceError:
             raise Untestable(
                 SkipReason.PORT_TAKEN, f"the server's port was taken {_PORT_ATTEMPTS} times"
@@ -59,7 +64,9 @@ class _PortRaceError(Exception):
 
 
 @contextmanager
-def _attempt(spec: LaunchSpec, vllm: Path, built_version: str) -> Iterator[Server]:
+def _attempt(
+    spec: LaunchSpec, vllm: Path, built_version: str, given_up: threading.Event
+) -> Iterator[Server]:
     with ExitStack() as stack:
         scratch = stack.enter_context(scratch_directory(spec.owner))
         stack.callback(scrub_file, spec.log)  # once nothing writes there any more
@@ -75,7 +82,7 @@ def _attempt(spec: LaunchSpec, vllm: Path, built_version: str) -> Iterator[Serve
             directory=spec.log.parent,
             grace=_GRACE_SECONDS,
         ) as process:
-            ready = _wait(spec, base_url, port, process, earlier)
+            ready = _wait(spec, base_url, port, process, given_up, earlier)
             check_version(ready.version, spec.version, built_version)
             yield Server(
                 base_url=base_url,
@@ -97,11 +104,18 @@ def _ended(returncode: int | None) -> Ended | None:
     return None if returncode is None else Ended(returncode)
 
 
-def _wait(spec: LaunchSpec, base_url: str, port: int, process: Guarded, earlier: int) -> Ready:
+def _wait(
+    spec: LaunchSpec,
+    base_url: str,
+    port: int,
+    process: Guarded,
+    given_up: threading.Event,
+    earlier: int,
+) -> Ready:
     """``earlier`` is the length of the log that earlier attempts left, in bytes."""
     try:
         ready = wait_until_ready(
-            base_url, spec.log, lambda: _ended(process.poll()), spec.boot_timeout, earlier
+            base_url, spec.log, lambda: _ended(process.poll()), spec.boot_timeout, given_up, earlier
         )
     except Untestable as failed:
         if failed.reason is SkipReason.PORT_TAKEN:

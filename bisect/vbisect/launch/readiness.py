@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 import httpx
 from packaging.version import InvalidVersion, Version
 
+from vbisect.errors import Cancelled
 from vbisect.launch.diagnosis import diagnose_exit, last_words
 from vbisect.launch.server import Ended
 from vbisect.reasons import SkipReason, Untestable
@@ -34,13 +36,15 @@ def wait_until_ready(
     log: Path,
     ended: Callable[[], Ended | None],
     boot_timeout: float,
+    given_up: threading.Event,
     since: int = 0,
 ) -> Ready:
     """Poll ``/health``, then read ``/v1/models`` and ``/version``.
 
     ``boot_timeout`` (seconds) counts from the last sign of life in ``log``, which is this server's
     from byte ``since`` on. Raises ``Untestable``:
-    the diagnosis when the process ended, ``BOOT_TIMEOUT`` when it fell silent.
+    the diagnosis when the process ended, ``BOOT_TIMEOUT`` when it fell silent; ``Cancelled`` once
+    it is ``given_up``.
     """
     started = alive = time.monotonic()
     size = since
@@ -68,7 +72,8 @@ def wait_until_ready(
                     SkipReason.BOOT_TIMEOUT,
                     f"still not ready after {LONGEST_BOOT_SECONDS / 3600:.0f} hours",
                 )
-            time.sleep(_POLL_SECONDS)
+            if given_up.wait(_POLL_SECONDS):
+                raise Cancelled
 
 
 def check_version(reported: str, wanted: str, built_version: str) -> None:

@@ -10,7 +10,7 @@ import time
 
 from pydantic import BaseModel, ConfigDict
 
-from vbisect.errors import ProbeAbort
+from vbisect.errors import Cancelled, ProbeAbort
 from vbisect.probes.interface import FailureKind, Observation, ProbeTarget
 from vbisect.processes import OWNER_VARIABLE, Guarded
 from vbisect.reasons import SkipReason, Untestable
@@ -18,6 +18,8 @@ from vbisect.text import scrub_file
 
 _SKIP_STATUS = 125
 _FIRST_ABORT_STATUS = 128
+_GLANCE_SECONDS = 0.25
+"""How often a command that goes on is looked after."""
 
 
 class CommandSettings(BaseModel):
@@ -49,7 +51,7 @@ class CommandProbe:
                 environment={**os.environ, **_variables(target)},
                 grace=2,
             ) as process:
-                code = process.wait(self._settings.timeout)
+                code = _wait(process, started + self._settings.timeout, target)
         except OSError as error:
             raise ProbeAbort(f"The command cannot be run: {error}.") from None
         finally:
@@ -78,6 +80,17 @@ class CommandProbe:
             seconds=seconds,
             evidence=evidence,
         )
+
+
+def _wait(process: Guarded, until: float, target: ProbeTarget) -> int | None:
+    """The command's return code, ``None`` when it does not end in time."""
+    while (left := until - time.monotonic()) > 0:
+        code = process.wait(min(left, _GLANCE_SECONDS))
+        if code is not None:
+            return code
+        if target.given_up.is_set():
+            raise Cancelled
+    return process.poll()
 
 
 def _variables(target: ProbeTarget) -> dict[str, str]:

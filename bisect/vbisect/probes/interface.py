@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
@@ -41,7 +42,7 @@ class Observation(BaseModel):
 
 @dataclass(frozen=True)
 class ProbeTarget:
-    """A ready server and where evidence about it goes.
+    """A ready server, where evidence about it goes, and whether anybody still wants to know.
 
     ``base_url`` has no trailing ``/v1``; ``directory`` is the trial's folder; ``owner`` the run's.
     """
@@ -51,6 +52,7 @@ class ProbeTarget:
     version: str
     directory: Path
     owner: Path
+    given_up: threading.Event = field(default_factory=threading.Event)
 
 
 class NoResponse(Exception):
@@ -69,5 +71,5 @@ class Probe(Protocol):
     """Something that can be asked of a server again and again."""
 
     def observe(self, target: ProbeTarget) -> Observation:
-        """Ask once. Raises ``Untestable``, ``NoResponse`` or ``ProbeAbort``."""
+        """Ask once. Raises ``Untestable``, ``NoResponse``, ``ProbeAbort`` or ``Cancelled``."""
         ...

@@ -91,6 +91,8 @@ class PlainLines:
                 self._advised.add(record.reason)
                 yield f"{record.reason}: {ADVICE[record.reason]}"
             yield remaining(state)
+        elif kind is EventKind.TRIAL_GIVEN_UP:
+            yield f"{event['version']}: given up"
 
 
 def _finished(record: TrialRecord) -> str:
@@ -105,12 +107,12 @@ class LiveTable:
     def __init__(self) -> None:
         self._said = ""
         self._state: RunState | None = None
-        self._since = time.monotonic()
+        self._since: dict[str, float] = {}
 
     def show(self, event: Event, state: RunState) -> None:
         """Take over what the journal has now."""
-        if event["event"] != EventKind.OBSERVATION:
-            self._since = time.monotonic()
+        if event["event"] != EventKind.OBSERVATION and "version" in event:
+            self._since[event["version"]] = time.monotonic()
         self._state = state
 
     def say(self, line: str) -> None:
@@ -138,11 +140,11 @@ class LiveTable:
                 boot,
             )
         lines = [Text(f"NOTE {one_line(note)}", style="bold yellow") for note in state.notes]
-        if state.active is not None:
-            partial = state.partial.get(state.active)
+        for version, phase in list(state.active.items()):
+            partial = state.partial.get(version)
             seen = f", {partial.tally.total} observations" if partial else ""
-            spent = time.monotonic() - self._since
-            lines.append(Text(f"{state.active}: {state.phase} for {spent:.0f} s{seen}"))
+            spent = time.monotonic() - self._since[version]
+            lines.append(Text(f"{version}: {phase} for {spent:.0f} s{seen}"))
         if self._said and not state.finding:
             lines.append(Text(one_line(self._said), style="dim"))
         footer = Text("" if state.finding else remaining(state), style="dim")

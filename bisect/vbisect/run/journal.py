@@ -28,6 +28,7 @@ class EventKind(StrEnum):
     SERVER_READY = "server_ready"
     OBSERVATION = "observation"
     TRIAL_FINISHED = "trial_finished"
+    TRIAL_GIVEN_UP = "trial_given_up"
     RUN_STOPPED = "run_stopped"
     RUN_FINISHED = "run_finished"
 

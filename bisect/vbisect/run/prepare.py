@@ -83,6 +83,7 @@ class RunOptions:
     find: str = "auto"
     sweep: bool = False
     confidence: float = 0.95
+    jobs: int = 1
     boot_timeout: float = 600
 
 
@@ -135,6 +136,7 @@ def prepare(options: RunOptions) -> RunSettings:
         find=find,
         sweep=options.sweep,
         confidence=options.confidence,
+        jobs=options.jobs,
         runtime=runtime,
         device=device,
         docker=docker,
@@ -244,6 +246,7 @@ def _check_numbers(options: RunOptions) -> None:
             f"--confidence {options.confidence:g}: it must be at least 0.5 and below 1."
         )
     for flag, value in (
+        ("--jobs", options.jobs),
         ("--boot-timeout", options.boot_timeout),
         ("--request-timeout", options.request_timeout),
         ("--command-timeout", options.command_timeout),

@@ -83,7 +83,7 @@ class TrialSpec(Frozen):
 
 
 class TrialRecord(Frozen):
-    """What a trial came to."""
+    """What a trial came to. ``earlier_run`` is the id of the run that carried it out before."""
 
     version: str
     outcome: Outcome
@@ -97,6 +97,7 @@ class TrialRecord(Frozen):
     seconds: Seconds = Seconds()
     measured: dict[str, Any] = {}
     notes: tuple[str, ...] = ()
+    earlier_run: str | None = None
 
 
 class Status(StrEnum):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,19 +12,17 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vbisect import __version__
-from vbisect.errors import EngineLost, HostError, ProbeAbort, UsageError
-from vbisect.launch import effective_arguments, effective_environment
+from vbisect.errors import HostError, ProbeAbort, UsageError
 from vbisect.locks import Locked, file_lock
-from vbisect.releases import Release
-from vbisect.run.answer import finding_of, moved_ends
+from vbisect.run.answer import finding_of
+from vbisect.run.crew import Crew
 from vbisect.run.journal import Event, EventKind, Journal, repair_torn_line
-from vbisect.run.records import Finding, Partial, Status, TrialRecord, TrialSpec
-from vbisect.run.runtimes import Fetched, Runtime, open_runtime
+from vbisect.run.records import Finding, Status
+from vbisect.run.runtimes import Runtime, open_runtime
 from vbisect.run.settings import RunSettings
 from vbisect.run.state import RunState, load_state
 from vbisect.run.teardown import Teardown
-from vbisect.run.trial import run_trial
-from vbisect.search import Outcome, likely_next, next_pick, remaining_range
+from vbisect.run.trials import Trials
 from vbisect.text import scrub_file
 
 
@@ -72,29 +71,30 @@ def resume_run(run_dir: Path, display: Display) -> RunState:
             return session.work()
 
 
-_LOST_TIMES = 3
-"""How often one trial is repeated because the runtime was lost."""
-
-
 class _Session:
     def __init__(self, run_dir: Path, state: RunState, journal: Journal, display: Display) -> None:
         self._run_dir = run_dir
         self._state = state
         self._journal = journal
         self._display = display
+        self._lock = threading.RLock()
+        self._trials = Trials(state, run_dir, self.emit, self._lock)
 
     def emit(self, kind: EventKind, **fields: Any) -> None:
         """To the journal first, then to the state, then to the eye."""
-        event = self._journal.append(kind, **fields)
-        self._state.apply(event)
-        self._display.show(event, self._state)
+        with self._lock:
+            event = self._journal.append(kind, **fields)
+            self._state.apply(event)
+            self._display.show(event, self._state)
 
     def work(self) -> RunState:
         """Test until the search is over, the user stops it, or the host gives out."""
         try:
             with self._runtime() as runtime, Teardown(overlapped=runtime.stops_beside) as teardown:
-                while (pick := self._next()) is not None:
-                    self._test(pick, runtime, teardown)
+                if self._state.settings.jobs == 1:
+                    self._one_by_one(runtime, teardown)
+                else:
+                    self._side_by_side(runtime, teardown)
         except KeyboardInterrupt:
             finding = Finding(status=Status.INTERRUPTED, message="interrupted; it can be resumed")
             self.emit(EventKind.RUN_STOPPED, finding=finding.model_dump(mode="json"))
@@ -105,6 +105,28 @@ class _Session:
             finding = finding_of(self._state)
             self.emit(EventKind.RUN_FINISHED, finding=finding.model_dump(mode="json"))
         return self._state
+
+    def _one_by_one(self, runtime: Runtime, teardown: Teardown) -> None:
+        """In this thread, so that an interrupt ends a trial wherever it is."""
+        while picks := self._trials.next(frozenset(), 1):
+            self._trials.begin(picks[0])
+            self._trials.test(picks[0], runtime, teardown, threading.Event())
+
+    def _side_by_side(self, runtime: Runtime, teardown: Teardown) -> None:
+        """Several trials at once, each result used as it arrives."""
+
+        def work(pick: int, given_up: threading.Event) -> None:
+            self._trials.test(pick, runtime, teardown, given_up)
+
+        with Crew(self._state.settings.jobs, work) as crew:
+            while True:
+                for pick in self._trials.next(crew.running, crew.free):
+                    self._trials.begin(pick)
+                    crew.begin(pick)
+                if not crew.running:
+                    return
+                crew.take_back()
+                crew.give_up(self._trials.needless_now(crew.running))
 
     @contextmanager
     def _runtime(self) -> Iterator[Runtime]:
@@ -117,102 +139,7 @@ class _Session:
                 scrub_file(log)  # a killed run leaves its last log as the server wrote it
             yield runtime
         finally:
-            runtime.close(self._needless())
-
-    def _next(self) -> int | None:
-        settings = self._state.settings
-        return next_pick(
-            len(settings.candidates),
-            self._state.outcomes,
-            find=settings.find,
-            sweep=settings.sweep,
-        )
-
-    def _test(self, pick: int, runtime: Runtime, teardown: Teardown) -> None:
-        release = self._state.settings.candidates[pick]
-        record = self._trial(release, pick, runtime, teardown)
-        self.emit(EventKind.TRIAL_FINISHED, record=record.model_dump(mode="json", by_alias=True))
-        if record.outcome is not Outcome.SKIP:
-            self._say_when_an_end_moved(pick)
-
-    def _trial(
-        self, release: Release, pick: int, runtime: Runtime, teardown: Teardown
-    ) -> TrialRecord:
-        """The record of a trial, begun again when the runtime was lost during it."""
-
-        def fetch() -> Fetched:
-            following = self._likely_after(pick, runtime.lookahead)
-            runtime.expect([release, *following], self._worth_keeping())
-            return runtime.fetch(release)
-
-        for attempt in range(_LOST_TIMES):
-            self.emit(EventKind.TRIAL_STARTED, version=release.version)
-            try:
-                return run_trial(self._spec(release), fetch, self.emit, teardown)
-            except EngineLost as lost:
-                if attempt == _LOST_TIMES - 1:
-                    raise HostError(
-                        f"{lost} That happened {_LOST_TIMES} times in one trial: look after the "
-                        "engine, then resume the run."
-                    ) from None
-                again = f"The trial of {release.version} begins again once it is back."
-                self.emit(EventKind.NOTE, text=f"{lost} {again}")
-                runtime.recover()
-                teardown.settle()  # what the lost trial opened writes into the same folder
-        raise AssertionError("the last attempt returns or raises")
-
-    def _likely_after(self, pick: int, depth: int) -> list[Release]:
-        settings = self._state.settings
-        following = likely_next(
-            len(settings.candidates),
-            self._state.outcomes,
-            pick,
-            find=settings.find,
-            sweep=settings.sweep,
-            depth=depth,
-        )
-        return [settings.candidates[index] for index in following]
-
-    def _worth_keeping(self) -> list[Release]:
-        """The tested neighbours of the change, as far as they are known."""
-        settings = self._state.settings
-        stretch = remaining_range(len(settings.candidates), self._state.outcomes)
-        return [settings.candidates[index] for index in stretch or ()]
-
-    def _needless(self) -> list[Release]:
-        """What the finished search never tested; all may still be wanted where it goes on."""
-        if self._next() is not None:
-            return []
-        settings, records = self._state.settings, self._state.records
-        return [release for release in settings.candidates if release.version not in records]
-
-    def _spec(self, release: Release) -> TrialSpec:
-        settings, state = self._state.settings, self._state
-        weakest = state.weakest
-        return TrialSpec(
-            version=release.version,
-            model=settings.model_path,
-            arguments=(
-                *effective_arguments(settings.model_args, release.version),
-                *effective_arguments(settings.serve_args, release.version),
-            ),
-            environment={
-                **settings.model_env,
-                **effective_environment(settings.env, release.version),
-            },
-            probe=settings.probe,
-            confidence=settings.confidence,
-            boot_timeout=settings.boot_timeout,
-            weakest=(weakest.passes, weakest.fails) if weakest else None,
-            reference=state.reference,
-            earlier=state.partial.get(release.version, Partial()),
-            run_dir=self._run_dir.absolute(),
-        )
-
-    def _say_when_an_end_moved(self, pick: int) -> None:
-        """An end that could not be tested is replaced loudly, by the nearest that could."""
-        for text in moved_ends(self._state, pick, pick):
-            self.emit(EventKind.NOTE, text=text)
+            runtime.close(self._trials.needless())
 
 
 def _torn_note(torn: bytes) -> str:

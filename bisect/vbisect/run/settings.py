@@ -39,6 +39,7 @@ class RunSettings(Frozen):
     find: Find = Find.AUTO
     sweep: bool = False
     confidence: float = 0.95
+    jobs: int = 1
     runtime: str = "venv"
     device: Device
     latest_deps: bool = False
@@ -104,6 +105,7 @@ def _replay_words(s: RunSettings) -> list[str]:
     words += ["--find", s.find] if s.find is not Find.AUTO else []
     words += ["--sweep"] if s.sweep else []
     words += _unless_default("--confidence", s.confidence, 0.95)
+    words += _unless_default("--jobs", s.jobs, 1)
     words += ["--runtime", s.runtime, "--device", s.device, "--model", s.model]
     words += ["--skeleton"] if s.skeleton else []
     words += _each("--serve-arg", s.serve_args) + _each("--env", s.env)

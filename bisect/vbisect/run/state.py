@@ -21,7 +21,7 @@ from vbisect.search import Counts, Outcome, weakest
 class RunState:
     """A run as its journal tells it. ``finding`` is ``None`` for one that was killed.
 
-    ``active`` is the version under trial, ``phase`` its step.
+    ``active`` maps each version under trial to its step.
 
     ``seconds`` is the time vbisect was at work on the run, over all its sessions.
     """
@@ -31,8 +31,7 @@ class RunState:
     partial: dict[str, Partial] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     finding: Finding | None = None
-    active: str | None = None
-    phase: str = ""
+    active: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     _session_began: datetime | None = None
     _earlier_sessions: float = 0.0
@@ -42,17 +41,17 @@ class RunState:
         self._take_time(event)
         kind = EventKind(event["event"])
         if kind is EventKind.RUN_RESUMED:
-            self.active, self.finding = None, None
+            self.active, self.finding = {}, None
         elif kind in (EventKind.RUN_STOPPED, EventKind.RUN_FINISHED):
-            self.active, self.finding = None, Finding.model_validate(event["finding"])
+            self.active, self.finding = {}, Finding.model_validate(event["finding"])
         elif kind is EventKind.NOTE:
             self.notes.append(event["text"])
         elif kind is EventKind.TRIAL_STARTED:
-            self.active, self.phase = event["version"], "fetching"
+            self.active[event["version"]] = "fetching"
         elif kind is EventKind.BUILD_READY:
-            self.phase = "booting"
+            self.active[event["version"]] = "booting"
         elif kind is EventKind.SERVER_READY:
-            self.phase = "probing"
+            self.active[event["version"]] = "probing"
         elif kind is EventKind.OBSERVATION:
             self.partial[event["version"]] = Partial.model_validate(event["partial"])
         elif kind is EventKind.TRIAL_FINISHED:
@@ -61,7 +60,9 @@ class RunState:
                 raise ValueError(f"{record.version} is no candidate")
             self.records[record.version] = record
             self.partial.pop(record.version, None)
-            self.active = None
+            self.active.pop(record.version, None)
+        elif kind is EventKind.TRIAL_GIVEN_UP:
+            self.active.pop(event["version"], None)
 
     @property
     def outcomes(self) -> dict[int, Outcome]:
@@ -71,6 +72,17 @@ class RunState:
         for version, record in self.records.items():
             found[versions.index(version)] = record.outcome
         return found
+
+    @property
+    def skipped_unbooted(self) -> frozenset[int]:
+        """The skips that cost no boot, by index: never published, not installable, left out."""
+        versions = self.settings.versions
+        booted = {version for version, record in self.records.items() if record.seconds.boot}
+        return frozenset(
+            index
+            for index, outcome in self.outcomes.items()
+            if outcome is Outcome.SKIP and versions[index] not in booted
+        )
 
     @property
     def weakest(self) -> Counts | None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from vbisect.errors import Cancelled
 from vbisect.launch import LaunchSpec, Server
 from vbisect.launch.diagnosis import known_cause
 from vbisect.probes import (
@@ -39,19 +41,25 @@ Emit = Callable[..., object]
 TearDown = Callable[[ExitStack], object]
 """Closes what a trial opened, the server above all, now or while something else goes on."""
 
+_GLANCE_SECONDS = 0.25
 _DEATH_SECONDS = 10.0
 """How long a server that gave no usable answer is watched for its own end."""
 
 
 def run_trial(
-    spec: TrialSpec, fetch: Callable[[], Fetched], emit: Emit, tear_down: TearDown
+    spec: TrialSpec,
+    fetch: Callable[[], Fetched],
+    emit: Emit,
+    tear_down: TearDown,
+    given_up: threading.Event,
 ) -> TrialRecord:
     """Carry out ``spec``. Whatever keeps the release from being judged becomes a typed skip.
 
     ``fetch`` gives the build, waiting for it. Raises ``HostError``, ``ProbeAbort`` and
-    ``KeyboardInterrupt``, which concern the run, not the release.
+    ``KeyboardInterrupt``, which concern the run, not the release, and ``Cancelled`` once it is
+    ``given_up``.
     """
-    trial = _Trial(spec, emit, tear_down)
+    trial = _Trial(spec, emit, tear_down, given_up)
     try:
         trial.carry_out(fetch)
     except Untestable as skip:
@@ -65,6 +73,7 @@ class _Trial:
     spec: TrialSpec
     emit: Emit
     tear_down: TearDown
+    given_up: threading.Event
     tally: Tally = field(default_factory=Tally)
     settled: Outcome | None = None
     signature: str | None = None
@@ -101,7 +110,7 @@ class _Trial:
     def _launch_and_observe(self, fetched: Fetched, running: ExitStack) -> None:
         began = time.monotonic()
         try:
-            server = running.enter_context(fetched.launch(self._launch_spec()))
+            server = running.enter_context(fetched.launch(self._launch_spec(), self.given_up))
         except Untestable:
             self.seconds["boot"] = time.monotonic() - began
             raise
@@ -114,7 +123,8 @@ class _Trial:
             reported_version=server.reported_version,
             seconds=round(server.boot_seconds, 3),
         )
-        self._timed("probe", lambda: self._observe(server))
+        with self._ended_when_given_up(running):
+            self._timed("probe", lambda: self._observe(server))
 
     def _observe(self, server: Server) -> None:
         """Ask until the outcome is settled, the server has died, or another failure shows."""
@@ -125,17 +135,50 @@ class _Trial:
             version=self.spec.version,
             directory=self.spec.directory,
             owner=self.spec.run_dir,
+            given_up=self.given_up,
         )
         while (settled := self._judge()) is None:
-            try:
-                seen = probe.observe(target)
-            except NoResponse as silence:
-                seen = self._after_silence(server, silence)
+            seen = self._ask(probe, target, server)
             self._take(seen)
             if seen.kind is FailureKind.CRASHED:
                 settled = self._judge_crash()
                 break
         self.settled = settled
+
+    def _ask(self, probe: Probe, target: ProbeTarget, server: Server) -> Observation:
+        """One observation; what a server says while it is being ended for us is none."""
+        try:
+            seen = probe.observe(target)
+        except NoResponse as silence:
+            if self.given_up.is_set():
+                raise Cancelled from None
+            seen = self._after_silence(server, silence)
+        except Untestable:
+            if self.given_up.is_set():
+                raise Cancelled from None
+            raise
+        if self.given_up.is_set():
+            raise Cancelled
+        return seen
+
+    @contextmanager
+    def _ended_when_given_up(self, running: ExitStack) -> Iterator[None]:
+        """End the server once it is given up: a request to it may take long to be answered."""
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.wait(_GLANCE_SECONDS):
+                if self.given_up.is_set():
+                    running.close()
+                    return
+
+        watcher = threading.Thread(target=watch, name="watch trial", daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watcher.join()
 
     def _judge(self) -> Outcome | None:
         weakest = Counts(*self.spec.weakest) if self.spec.weakest else None

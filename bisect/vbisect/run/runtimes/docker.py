@@ -82,8 +82,8 @@ class DockerRuntime:
             [self._request(release) for release in keep],
         )
 
-    def fetch(self, release: Release) -> Fetched:
-        image = self._pulls.get(self._request(release))
+    def fetch(self, release: Release, given_up: threading.Event) -> Fetched:
+        image = self._pulls.get(self._request(release), given_up)
         notes = []
         if "vbisect.built" in image.labels:
             notes.append(f"Built by vbisect: {image.reference}.")
@@ -234,7 +234,9 @@ class DockerRuntime:
         return image
 
     @contextmanager
-    def _launch(self, release: Release, image: LocalImage, spec: LaunchSpec) -> Iterator[Server]:
+    def _launch(
+        self, release: Release, image: LocalImage, spec: LaunchSpec, given_up: threading.Event
+    ) -> Iterator[Server]:
         container = ContainerImage(image.id, image.entrypoint)
         options = ContainerOptions(
             gpus=self._docker.gpus,
@@ -245,7 +247,9 @@ class DockerRuntime:
             labels=owner_labels(self._run_dir),
         )
         known = release.image is None or release.commit is not None
-        with launch_container(spec, self.engine, container, options, version_known=known) as server:
+        with launch_container(
+            spec, self.engine, container, options, given_up, version_known=known
+        ) as server:
             yield server
 
     def _mounts(self, image: LocalImage) -> dict[str, str]:

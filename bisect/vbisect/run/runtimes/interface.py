@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -17,14 +18,15 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Fetched:
-    """A build that is on the host. ``launch`` gives a ready server for the duration of its block.
+    """A build that is on the host. ``launch`` gives a ready server for the duration of its block,
+    unless the event is set meanwhile.
 
     ``evidence`` is what is worth keeping about the build and the host it runs on, as JSON values.
     """
 
     build: Build
     evidence: dict[str, Any]
-    launch: Callable[[LaunchSpec], AbstractContextManager[Server]]
+    launch: Callable[[LaunchSpec, threading.Event], AbstractContextManager[Server]]
     notes: tuple[str, ...] = ()
 
 
@@ -44,11 +46,12 @@ class Runtime(Protocol):
         """
         ...
 
-    def fetch(self, release: Release) -> Fetched:
-        """The build of ``release``, waiting for it.
+    def fetch(self, release: Release, given_up: threading.Event) -> Fetched:
+        """The build of ``release``, one of those expected, waiting for it; in any thread.
 
         Raises ``Untestable`` when it cannot be had, ``HostError`` when no other could be either,
-        ``EngineLost`` when whatever runs the servers has gone.
+        ``EngineLost`` when whatever runs the servers has gone, ``Cancelled`` once it is
+        ``given_up``.
         """
         ...
 

@@ -39,7 +39,7 @@ class VenvRuntime:
         """Environments are not counted against a disk budget, so all are kept."""
         self._expected = list(releases)
 
-    def fetch(self, release: Release) -> Fetched:
+    def fetch(self, release: Release, given_up: threading.Event) -> Fetched:
         request = self._request(release)
         if request is None:
             raise Untestable(
@@ -47,7 +47,7 @@ class VenvRuntime:
                 f"no {self._settings.device.distribution} wheel of {release.version} in the "
                 "package index",
             )
-        environment = self._prefetcher.get(request)
+        environment = self._prefetcher.get(request, given_up)
         # only now: two installations at once would both be slower
         requests = (self._request(expected) for expected in self._expected)
         self._prefetcher.expect([expected for expected in requests if expected is not None])
@@ -86,10 +86,12 @@ def _install(request: EnvironmentRequest, over: threading.Event) -> Environment:
 
 
 @contextmanager
-def _launch(environment: Environment, spec: LaunchSpec) -> Iterator[Server]:
+def _launch(
+    environment: Environment, spec: LaunchSpec, given_up: threading.Event
+) -> Iterator[Server]:
     """Nobody may remove the environment while its server runs."""
     with (
         in_use(environment),
-        launch_process(spec, environment.vllm, environment.wheel.version) as server,
+        launch_process(spec, environment.vllm, environment.wheel.version, given_up) as server,
     ):
         yield server

@@ -1,0 +1,234 @@
+"""The trials of one run: which come next, each carried out, begun again when the engine was lost.
+
+Everything here may be called by several threads at once.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from vbisect.errors import Cancelled, EngineLost, HostError
+from vbisect.launch import effective_arguments, effective_environment
+from vbisect.reasons import SkipReason
+from vbisect.releases import Release
+from vbisect.run.answer import moved_ends
+from vbisect.run.journal import EventKind
+from vbisect.run.records import Partial, TrialRecord, TrialSpec
+from vbisect.run.runtimes import Fetched, Runtime
+from vbisect.run.state import RunState
+from vbisect.run.teardown import Teardown
+from vbisect.run.trial import Emit, run_trial
+from vbisect.search import (
+    Aim,
+    Outcome,
+    Seen,
+    likely_after,
+    next_picks,
+    pointless,
+    remaining_range,
+    testable_ends,
+)
+
+_LOST_TIMES = 3
+"""How often one trial is repeated because the runtime was lost."""
+
+_GLANCE_SECONDS = 0.25
+
+
+class Trials:
+    """What is to be tested of a run, and the testing. ``lock`` guards ``state``."""
+
+    def __init__(self, state: RunState, run_dir: Path, emit: Emit, lock: threading.RLock) -> None:
+        self._state = state
+        self._run_dir = run_dir
+        self._emit = emit
+        self._lock = lock
+        self._trial_over = threading.Condition(lock)
+        self._under_trial: dict[int, None] = {}
+        self._lost_lock = threading.Lock()
+        self._losses = 0
+
+    def next(self, running: frozenset[int], free: int) -> tuple[int, ...]:
+        """Up to ``free`` candidates to begin with now, beside those ``running``."""
+        return next_picks(self._aim, self._seen(running), free=free) if free else ()
+
+    def needless_now(self, running: frozenset[int]) -> frozenset[int]:
+        """Those of ``running`` whose outcome can no longer matter."""
+        return pointless(self._aim, self._seen(running))
+
+    def begin(self, pick: int) -> None:
+        """The candidate counts as under trial from now on."""
+        with self._lock:
+            self._under_trial[pick] = None
+
+    def test(
+        self, pick: int, runtime: Runtime, teardown: Teardown, given_up: threading.Event
+    ) -> None:
+        """Carry out a trial that was begun, and record what it came to."""
+        release = self._state.settings.candidates[pick]
+        try:
+            record = self._trial(release, pick, runtime, teardown, given_up)
+            record = self._unless_another_failure(record, pick, given_up)
+        except Cancelled:
+            self._emit(EventKind.TRIAL_GIVEN_UP, version=release.version)
+            return
+        else:
+            self._emit(
+                EventKind.TRIAL_FINISHED, record=record.model_dump(mode="json", by_alias=True)
+            )
+        finally:
+            self._over(pick, runtime)
+        if record.outcome is not Outcome.SKIP:
+            self._say_when_an_end_moved(pick)
+
+    def _trial(
+        self,
+        release: Release,
+        pick: int,
+        runtime: Runtime,
+        teardown: Teardown,
+        given_up: threading.Event,
+    ) -> TrialRecord:
+        """The record of a trial, begun again when the runtime was lost during it."""
+
+        def fetch() -> Fetched:
+            with self._lock:
+                self._expect(runtime)
+            return runtime.fetch(release, given_up)
+
+        for attempt in range(_LOST_TIMES):
+            losses = self._losses
+            self._emit(EventKind.TRIAL_STARTED, version=release.version)
+            try:
+                return run_trial(self._spec(release), fetch, self._emit, teardown, given_up)
+            except EngineLost as lost:
+                if given_up.is_set():
+                    raise Cancelled from None
+                if attempt == _LOST_TIMES - 1:
+                    raise HostError(
+                        f"{lost} That happened {_LOST_TIMES} times in one trial: look after the "
+                        "engine, then resume the run."
+                    ) from None
+                again = f"The trial of {release.version} begins again once it is back."
+                self._emit(EventKind.NOTE, text=f"{lost} {again}")
+                self._recover(runtime, losses)
+                teardown.settle()  # what the lost trial opened writes into the same folder
+        raise AssertionError("the last attempt returns or raises")
+
+    def _recover(self, runtime: Runtime, losses: int) -> None:
+        """Have the runtime back, unless another trial that was lost with it has it back already."""
+        with self._lost_lock:
+            if losses == self._losses:
+                runtime.recover()
+                self._losses += 1
+
+    def _unless_another_failure(
+        self, record: TrialRecord, pick: int, given_up: threading.Event
+    ) -> TrialRecord:
+        """``record``, or the skip that it is when the failing end fails in another way.
+
+        A failure is told from the bug by the ends, the lower one first, so it waits for those that
+        are under trial beside it.
+        """
+        if record.outcome is not Outcome.FAIL:
+            return record
+        with self._trial_over:
+            while any(self._rank(other) < self._rank(pick) for other in self._under_trial):
+                if given_up.is_set():
+                    raise Cancelled
+                self._trial_over.wait(_GLANCE_SECONDS)
+            reference = self._state.reference
+        if reference is None or record.failure_kind is reference:
+            return record
+        return record.model_copy(
+            update={
+                "outcome": Outcome.SKIP,
+                "reason": SkipReason.DIFFERENT_FAILURE,
+                "detail": f"{record.signature}; the failing end fails otherwise ({reference})",
+            }
+        )
+
+    def _rank(self, pick: int) -> int:
+        """Whose failure counts as the bug: the lower end's, else the upper one's, else any."""
+        ends = testable_ends(self._aim.count, self._state.outcomes)
+        return (ends.low, ends.high, pick).index(pick) if ends else 0
+
+    def _over(self, pick: int, runtime: Runtime) -> None:
+        """The trial is over; what waits for its room is fetched now."""
+        with self._trial_over:
+            self._under_trial.pop(pick, None)
+            self._trial_over.notify_all()
+            if self._under_trial:
+                self._expect(runtime)
+
+    def _expect(self, runtime: Runtime) -> None:
+        """Have the builds fetched of what is under trial, then of what may come after it."""
+        settings = self._state.settings
+        seen = self._seen(frozenset(self._under_trial))
+        following = likely_after(self._aim, seen, jobs=settings.jobs, depth=runtime.lookahead)
+        wanted = [*self._under_trial, *(i for i in following if i not in self._under_trial)]
+        runtime.expect([settings.candidates[i] for i in wanted], self._worth_keeping())
+
+    @property
+    def _aim(self) -> Aim:
+        settings = self._state.settings
+        return Aim(
+            count=len(settings.candidates),
+            find=settings.find,
+            sweep=settings.sweep,
+            confidence=settings.confidence,
+        )
+
+    def _seen(self, running: frozenset[int]) -> Seen:
+        with self._lock:
+            return Seen(
+                outcomes=self._state.outcomes,
+                running=running,
+                cheap_skips=self._state.skipped_unbooted,
+            )
+
+    def _worth_keeping(self) -> list[Release]:
+        """The tested neighbours of the change, as far as they are known."""
+        settings = self._state.settings
+        stretch = remaining_range(len(settings.candidates), self._state.outcomes)
+        return [settings.candidates[index] for index in stretch or ()]
+
+    def needless(self) -> list[Release]:
+        """What the finished search never tested; all may still be wanted where it goes on."""
+        if self.next(frozenset(), 1):
+            return []
+        settings, records = self._state.settings, self._state.records
+        return [release for release in settings.candidates if release.version not in records]
+
+    def _spec(self, release: Release) -> TrialSpec:
+        settings, state = self._state.settings, self._state
+        with self._lock:
+            weakest, reference = state.weakest, state.reference
+            earlier = state.partial.get(release.version, Partial())
+        return TrialSpec(
+            version=release.version,
+            model=settings.model_path,
+            arguments=(
+                *effective_arguments(settings.model_args, release.version),
+                *effective_arguments(settings.serve_args, release.version),
+            ),
+            environment={
+                **settings.model_env,
+                **effective_environment(settings.env, release.version),
+            },
+            probe=settings.probe,
+            confidence=settings.confidence,
+            boot_timeout=settings.boot_timeout,
+            weakest=(weakest.passes, weakest.fails) if weakest else None,
+            reference=reference,
+            earlier=earlier,
+            run_dir=self._run_dir.absolute(),
+        )
+
+    def _say_when_an_end_moved(self, pick: int) -> None:
+        """An end that could not be tested is replaced loudly, by the nearest that could."""
+        with self._lock:
+            texts = moved_ends(self._state, pick, pick)
+        for text in texts:
+            self._emit(EventKind.NOTE, text=text)

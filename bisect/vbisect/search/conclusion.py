@@ -1,0 +1,143 @@
+"""The answer, with how sure it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from vbisect.search.aim import Aim
+from vbisect.search.belief import Belief, Piece, believe
+from vbisect.search.belief_picks import standing
+from vbisect.search.boundary import Boundary, Conclusion, Ends, Verdict, conclude
+from vbisect.search.confidence import pass_confidence, weakest
+from vbisect.search.models import log_bad, log_good
+from vbisect.search.outcome import Change, Outcome
+from vbisect.search.seen import Seen, flaky
+from vbisect.search.weighing import Weighing
+
+_CONTRADICTION = 7.0
+"""Log of the odds (1,000 to 1) at which a release alone speaks against a single change."""
+
+
+def conclude_seen(aim: Aim, seen: Seen) -> Conclusion:
+    """Read the answer from what was seen, each boundary with its confidence.
+
+    As long as nothing was flaky the outcomes decide, after that the posterior: the one boundary, or
+    with ``sweep`` and ``find_all`` each on its own. An untested candidate is never answered for.
+    """
+    plain = conclude(aim.count, seen.outcomes, find=aim.find)
+    if plain.verdict is Verdict.TOO_FEW or plain.ends is None:
+        return plain
+    if not flaky(seen):
+        return _with_confidence(plain, [_plain_confidence(aim, seen, b) for b in plain.boundaries])
+    if aim.sweep or aim.find_all:
+        return _of_several(aim, seen, plain)
+    return _of_one(aim, seen, plain.ends)
+
+
+def _of_one(aim: Aim, seen: Seen, ends: Ends) -> Conclusion:
+    """The answer of a search for one change among flaky releases."""
+    belief = believe(aim, seen, ends, Weighing(None))
+    more = _contradicts(belief)
+    best = belief.best
+    settled = standing(aim, seen, belief).settled
+    if best is None or not settled:
+        suspects = _suspects(aim, belief)
+        return Conclusion(Verdict.UNSURE, _boundary(seen, best), ends, suspects, more)
+    if best.mass < aim.confidence:
+        return Conclusion(Verdict.NO_CHANGE, (), ends, (), more)
+    boundaries = _boundary(seen, best)
+    if not aim.find.wants(best.change):
+        return Conclusion(Verdict.OTHER_CHANGE, boundaries, ends, (), more)
+    return Conclusion(Verdict.FOUND, boundaries, ends, boundaries[0].suspects, more)
+
+
+def _of_several(aim: Aim, seen: Seen, plain: Conclusion) -> Conclusion:
+    """Every boundary, each judged within the stretch that holds no other."""
+    edges = [-1, *(boundary.last_before for boundary in plain.boundaries), aim.count - 1]
+    sure = [
+        _confidence_within(aim, seen, boundary, edges[at] + 1, edges[at + 2])
+        for at, boundary in enumerate(plain.boundaries)
+    ]
+    told = _with_confidence(plain, sure)
+    wanted = [boundary for boundary in told.boundaries if aim.find.wants(boundary.change)]
+    if wanted and (wanted[-1].confidence or 0) < aim.confidence:
+        return replace(told, verdict=Verdict.UNSURE)
+    return told
+
+
+def _confidence_within(aim: Aim, seen: Seen, boundary: Boundary, low: int, high: int) -> float:
+    """The probability of ``boundary`` if ``low`` to ``high`` holds one change."""
+    outcomes = {i: outcome for i, outcome in seen.outcomes.items() if low <= i <= high}
+    window = Ends(min(boundary.last_before, low), max(boundary.first_after, high))
+    belief = believe(aim, replace(seen, outcomes=outcomes), window, Weighing(None))
+    return sum(
+        piece.mass
+        for piece in belief.pieces
+        if piece.change is boundary.change
+        and boundary.last_before < piece.first
+        and piece.last <= boundary.first_after
+    )
+
+
+def _with_confidence(conclusion: Conclusion, sure: Sequence[float]) -> Conclusion:
+    boundaries = tuple(
+        replace(boundary, confidence=confidence)
+        for boundary, confidence in zip(conclusion.boundaries, sure, strict=True)
+    )
+    return replace(conclusion, boundaries=boundaries)
+
+
+def _plain_confidence(aim: Aim, seen: Seen, boundary: Boundary) -> float:
+    """How sure the passing side is; the failing side was seen to fail."""
+    good = boundary.first_after if boundary.change is Change.FIX else boundary.last_before
+    if good not in seen.boots:
+        return aim.confidence
+    failing = weakest(seen.total(i) for i, o in seen.outcomes.items() if o is Outcome.FAIL)
+    return pass_confidence(seen.total(good).passes, failing)
+
+
+def _boundary(seen: Seen, piece: Piece | None) -> tuple[Boundary, ...]:
+    """The boundary a piece stands for, unless one of its neighbours was not tested."""
+    if piece is None:
+        return ()
+    neighbours = (piece.last_before, piece.last)
+    if any(seen.outcomes.get(index, Outcome.SKIP) is Outcome.SKIP for index in neighbours):
+        return ()
+    return (Boundary(piece.change, *neighbours, confidence=piece.mass),)
+
+
+def _suspects(aim: Aim, belief: Belief) -> tuple[int, ...]:
+    """The smallest set of candidates that holds the change with the confidence asked for.
+
+    Places that nothing seen can tell apart are left out together or not at all.
+    """
+    wanted = [piece for piece in belief.pieces if aim.find.wants(piece.change)]
+    masses: dict[tuple[int, int], float] = {}
+    for piece in wanted:
+        place = (piece.first, piece.last)
+        masses[place] = masses.get(place, 0.0) + piece.mass
+    needed = aim.confidence * sum(masses.values())
+    suspects: list[int] = []
+    held = 0.0
+    for (first, last), mass in sorted(
+        masses.items(), key=lambda item: item[1] / (item[0][1] - item[0][0] + 1), reverse=True
+    ):
+        if held >= needed:
+            break
+        held += mass
+        suspects += range(first, last + 1)
+    return tuple(sorted(suspects))
+
+
+def _contradicts(belief: Belief) -> bool:
+    """Whether a release, taken alone, is on the other side than the best single change says."""
+    bad, good = belief.sides
+    for index, own in belief.evidence.items():
+        is_bad = belief.is_bad(index)
+        others_bad, others_good = (bad.minus(own), good) if is_bad else (bad, good.minus(own))
+        for_bad = log_bad(others_bad.plus(own)) - log_bad(others_bad)
+        for_good = log_good(others_good.plus(own)) - log_good(others_good)
+        if (for_good - for_bad if is_bad else for_bad - for_good) > _CONTRADICTION:
+            return True
+    return False

@@ -1,0 +1,18 @@
+"""How many requests a verdict on a steady release takes."""
+
+from __future__ import annotations
+
+import math
+
+from vbisect.search.confidence import STEADY_FAILURES
+
+
+def passes_needed(confidence: float) -> int:
+    """The clean requests after which a release counts as passing, while nothing was flaky."""
+    return max(1, math.ceil(confidence / (1 - confidence) - 1 - 1e-9))
+
+
+def expected_requests(confidence: float) -> float:
+    """The requests of one trial, when passing and failing are equally likely."""
+    needed = passes_needed(confidence)
+    return (needed + min(needed, STEADY_FAILURES)) / 2
