@@ -13,6 +13,7 @@ import vbisect
 
 PACKAGE = Path(vbisect.__file__).parent
 PURE = {"__future__", "collections.abc", "dataclasses", "enum", "itertools", "math", "typing"}
+VIRTUAL = PURE | {"functools", "heapq", "pathlib", "pydantic", "random", "statistics"}
 HEAVY = ("pandas", "jinja2", "httpx", "pydantic", "rich", "docker", "uv")
 
 
@@ -38,6 +39,21 @@ def test_the_search_is_pure(path: Path) -> None:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     }
     assert not calls & {"open", "print", "input", "__import__", "eval", "exec"}
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "simulate").glob("*.py")), ids=lambda p: p.name)
+def test_a_simulation_starts_nothing(path: Path) -> None:
+    """It drives the search in virtual time: no clock, no server, no dice but those of its seed."""
+    ours = ("vbisect.search", "vbisect.simulate", "vbisect.errors")
+    assert {name for name in imports(path) if not name.startswith(ours)} <= VIRTUAL
+    drawn = {
+        node.attr
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "random"
+    }
+    assert drawn <= {"Random"}
 
 
 def test_reports_read_records_only() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import zip_longest
 
 from vbisect.search.aim import Aim
 from vbisect.search.boundary import testable_ends
@@ -26,20 +27,22 @@ def likely_after(
     likely: dict[int, None] = {}
     level = [seen]
     for _ in range(depth):
-        following = []
-        for known in level:
-            for outcomes in _endings(aim, known):
-                then = replace(known, outcomes=outcomes, running=frozenset())
-                picks = next_picks(aim, then, costs, free=jobs)
-                likely |= dict.fromkeys(picks)
-                if picks and len(likely) < _MOST:
-                    following.append(replace(then, running=frozenset(picks)))
-        level = following
+        rounds = [
+            (then, next_picks(aim, then, costs, free=jobs))
+            for known in level
+            for then in _endings(aim, known)
+        ]
+        # one of each place first: only one of them is the right one
+        for ranked in zip_longest(*(_inside_out(picks) for _, picks in rounds)):
+            likely |= dict.fromkeys(pick for pick in ranked if pick is not None)
+        if len(likely) >= _MOST:
+            break
+        level = [replace(then, running=frozenset(picks)) for then, picks in rounds if picks]
     return tuple(likely | dict.fromkeys(_after_skips(aim, seen, costs, jobs)))
 
 
-def _endings(aim: Aim, seen: Seen) -> Iterator[Mapping[int, Outcome]]:
-    """The outcomes after the running trials, for each place of a single change among them."""
+def _endings(aim: Aim, seen: Seen) -> Iterator[Seen]:
+    """What is known after the running trials, for each place of a single change among them."""
     running = sorted(seen.running)
     ends = testable_ends(aim.count, seen.outcomes)
     below = seen.outcomes.get(ends.low) if ends else None
@@ -49,7 +52,13 @@ def _endings(aim: Aim, seen: Seen) -> Iterator[Mapping[int, Outcome]]:
     for cut in range(len(running) + 1):
         ending = {**seen.outcomes}
         ending |= dict.fromkeys(running[:cut], below) | dict.fromkeys(running[cut:], above)
-        yield ending
+        yield replace(seen, outcomes=ending, running=frozenset())
+
+
+def _inside_out(picks: tuple[int, ...]) -> list[int]:
+    """The middle one first: of several in one bracket it alone tells the most."""
+    middle = sum(picks) / len(picks) if picks else 0
+    return sorted(picks, key=lambda pick: (abs(pick - middle), pick))
 
 
 def _after_skips(aim: Aim, seen: Seen, costs: Costs | None, jobs: int) -> tuple[int, ...]:

@@ -25,6 +25,8 @@ class Aim:
     sweep: bool = False
     find_all: bool = False
     confidence: float = 0.95
+    # Of 60 candidates with 15 broken in a row, 10 name as many exact answers as 12 do, with half a
+    # boot less: whoever has skipped so often is inside the broken stretch for good.
     max_skips: int = 10
     weights: tuple[float, ...] | None = None
 

@@ -14,7 +14,7 @@ from itertools import accumulate, pairwise
 from vbisect.search.aim import Aim
 from vbisect.search.boundary import Ends
 from vbisect.search.confidence import STEADY_FAILURES, Counts
-from vbisect.search.models import Evidence, evidence_of, log_bad, log_good, shares
+from vbisect.search.models import NO_EVIDENCE, Evidence, evidence_of, log_bad, log_good, shares
 from vbisect.search.outcome import Change, Outcome
 from vbisect.search.requests import passes_needed
 from vbisect.search.seen import Seen
@@ -55,9 +55,10 @@ class Belief:
         """The likeliest piece; ``None`` where the range has no place for a change."""
         return max(self.pieces, key=lambda piece: piece.mass, default=None)
 
-    def change(self, change: Change) -> float:
-        """The probability that there is a change of this kind."""
-        return sum(piece.mass for piece in self.pieces if piece.change is change)
+    @property
+    def changed(self) -> float:
+        """The probability that there is a change."""
+        return 1 - self.all_bad - self.all_good
 
     def is_bad(self, index: int) -> bool:
         """Whether a candidate is bad by the likeliest hypothesis."""
@@ -84,11 +85,11 @@ class Belief:
             whole = whole.plus(seen)
         return (whole, Evidence()) if self.all_bad > self.all_good else (Evidence(), whole)
 
-    def chance_bad(self, index: int) -> float:
-        """The probability that a tested release is bad."""
-        before = sum(p.mass for p in self.pieces if p.change is Change.FIX and p.first > index)
-        after = sum(p.mass for p in self.pieces if p.change is Change.BREAK and p.last <= index)
-        return min(1.0, self.all_bad + before + after)
+    def sides_without(self, index: int) -> tuple[Evidence, Evidence]:
+        """The sides without a release, so that it does not speak for itself."""
+        bad, good = self.sides
+        own = self.evidence.get(index, NO_EVIDENCE)
+        return (bad.minus(own), good) if self.is_bad(index) else (bad, good.minus(own))
 
 
 def believe(aim: Aim, seen: Seen, ends: Ends, weighing: Weighing) -> Belief:

@@ -44,8 +44,15 @@ class Standing:
 
 
 def standing(aim: Aim, seen: Seen, belief: Belief) -> Standing:
-    """Whether the belief carries an answer: a boundary nothing untested is left in, or none."""
+    """Whether the belief carries an answer: a boundary nothing untested is left in, or none.
+
+    There is none before both ends were tested.
+    """
     best = belief.best
+    if not {belief.ends.low, belief.ends.high} <= seen.outcomes.keys():
+        return Standing(False)
+    if belief.ends.low == belief.ends.high:
+        return Standing(True)
     if best is not None and best.mass >= aim.confidence:
         sides = [belief.ends.low, belief.ends.high]
         if aim.find.wants(best.change):
@@ -106,10 +113,9 @@ def belief_pointless(aim: Aim, seen: Seen) -> frozenset[int]:
         return seen.running
     doubt = _BEYOND_DOUBT * (1 - aim.confidence)
     needed = {*now.to_confirm, *({ends.low, ends.high} - seen.outcomes.keys())}
+    cells = Cells(belief, (), Weighing(None))
     return frozenset(
-        index
-        for index in seen.running - needed
-        if not doubt < Cells(belief, (), Weighing(None)).chance_bad(index) < 1 - doubt
+        index for index in seen.running - needed if not doubt < cells.chance_bad(index) < 1 - doubt
     )
 
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from vbisect.search.aim import Aim
 from vbisect.search.belief import believe, boots_of
-from vbisect.search.boundary import testable_ends
-from vbisect.search.confidence import Counts, judge, weakest
-from vbisect.search.models import Evidence, evidence_of, log_bad, log_good
+from vbisect.search.boundary import Ends, testable_ends
+from vbisect.search.confidence import STEADY_FAILURES, Counts, judge, weakest
+from vbisect.search.models import NO_EVIDENCE, Evidence, evidence_of, log_bad, log_good
 from vbisect.search.outcome import Outcome
 from vbisect.search.quickest import binary_entropy
 from vbisect.search.seen import Costs, Seen, flaky
@@ -36,16 +36,18 @@ class BootContext:
 
     ``weakest`` has the passes and fails of the failing release that fails least often.
     ``earlier`` holds passes and fails of each earlier boot of the release; ``bad`` and ``good`` are
-    the sums over the other releases of either side. ``least_bits`` is what a request must tell.
+    the sums over the other releases of either side. ``least_bits`` is what a request must tell
+    once there were ``least_requests``.
     """
 
     confidence: float
     flaky: bool = False
     weakest: tuple[int, int] | None = None
     earlier: tuple[tuple[int, int], ...] = ()
-    bad: tuple[float, ...] = ()
-    good: tuple[float, ...] = ()
+    bad: Evidence = NO_EVIDENCE
+    good: Evidence = NO_EVIDENCE
     least_bits: float = 0.0
+    least_requests: int = 10
 
 
 def boot_context(aim: Aim, seen: Seen, index: int, costs: Costs | None = None) -> BootContext:
@@ -55,16 +57,32 @@ def boot_context(aim: Aim, seen: Seen, index: int, costs: Costs | None = None) -
     ends = testable_ends(aim.count, seen.outcomes)
     if not flaky(seen) or ends is None:
         return BootContext(aim.confidence, weakest=told)
-    belief = believe(aim, seen, ends, Weighing(None))
-    bad, good = belief.sides
-    own = belief.evidence.get(index)
-    if own is not None:
-        # On whichever side it is counted, there it must not speak for itself.
-        bad, good = (bad.minus(own), good) if belief.is_bad(index) else (bad, good.minus(own))
+    bad, good = _other_sides(aim, seen, ends, index)
     earlier = tuple((boot.passes, boot.fails) for boot in boots_of(aim, seen, index))
     return BootContext(
-        aim.confidence, True, told, earlier, tuple(bad), tuple(good), _least_bits(costs or _USUAL)
+        aim.confidence,
+        True,
+        told,
+        earlier,
+        bad,
+        good,
+        _least_bits(costs or _USUAL),
+        _least_requests(costs or _USUAL),
     )
+
+
+def _other_sides(aim: Aim, seen: Seen, ends: Ends, index: int) -> tuple[Evidence, Evidence]:
+    """What was seen of the bad and of the good releases, ``index`` itself left out."""
+    if aim.sweep or aim.find_all:
+        # With any number of changes only what a release came to says on which side it is.
+        sides = {Outcome.FAIL: NO_EVIDENCE, Outcome.PASS: NO_EVIDENCE}
+        for other in seen.judged:
+            if other != index:
+                own = evidence_of(boots_of(aim, seen, other))
+                sides[seen.outcomes[other]] = sides[seen.outcomes[other]].plus(own)
+        return sides[Outcome.FAIL], sides[Outcome.PASS]
+    belief = believe(aim, seen, ends, Weighing(None))
+    return belief.sides_without(index)
 
 
 def judge_boot(now: Counts, context: BootContext) -> Outcome | None:
@@ -83,10 +101,14 @@ def judge_boot(now: Counts, context: BootContext) -> Outcome | None:
 
 
 def _is_enough(now: Counts, context: BootContext) -> bool:
+    if not now.passes and now.fails >= STEADY_FAILURES:
+        return True  # more of the same would not tell a bad release from an odd boot of a good one
     odds = _odds(now, context)
     bad = 1 / (1 + math.exp(-max(-700.0, min(700.0, odds))))
     if min(bad, 1 - bad) <= _ERROR_SHARE * (1 - context.confidence):
         return True
+    if now.total < context.least_requests:
+        return False
     return _next_bits(now, context, bad) < context.least_bits
 
 
@@ -105,15 +127,15 @@ def _odds(now: Counts, context: BootContext, *, of_boot: bool = True) -> float:
     odds = _log_if_bad(now, context) - _log_if_good(now, context)
     if of_boot:
         return odds - _log_if_bad(Counts(), context) + _log_if_good(Counts(), context)
-    return odds - log_bad(Evidence(*context.bad)) + log_good(Evidence(*context.good))
+    return odds - log_bad(context.bad) + log_good(context.good)
 
 
 def _log_if_bad(now: Counts, context: BootContext) -> float:
-    return log_bad(Evidence(*context.bad).plus(_own(now, context)))
+    return log_bad(context.bad.plus(_own(now, context)))
 
 
 def _log_if_good(now: Counts, context: BootContext) -> float:
-    return log_good(Evidence(*context.good).plus(_own(now, context)))
+    return log_good(context.good.plus(_own(now, context)))
 
 
 def _own(now: Counts, context: BootContext) -> Evidence:
@@ -123,6 +145,12 @@ def _own(now: Counts, context: BootContext) -> Evidence:
 def _least_bits(costs: Costs) -> float:
     """What a request must tell at least: half of what a boot tells, in the time of a request."""
     return min(0.02, 0.5 * costs.request / max(costs.boot, costs.request, 1e-9))
+
+
+def _least_requests(costs: Costs) -> int:
+    """Requests that take half as long as the boot: until then they are the cheaper evidence."""
+    most = 0.5 * costs.boot / costs.request if costs.request else math.inf
+    return round(min(max(most, 10), 60))
 
 
 def _counts(pair: tuple[int, int] | None) -> Counts | None:

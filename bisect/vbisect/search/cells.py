@@ -6,7 +6,6 @@ worth what it tells on average within the cells, so that several at once do not 
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -37,8 +36,9 @@ class Cells:
         self._weighing = weighing
         self._running = sorted(running)
         every = len(self._running)
-        self._cells: dict[tuple[int, int], list[Part]] = defaultdict(list)
-        self._all_bad = {(0, every): belief.all_bad} if every else {(0, 0): belief.all_bad}
+        # A cell is named by which of the running are bad in it: from the one up to the other.
+        self._cells: dict[tuple[int, int], list[Part]] = {}
+        self._all_bad = {(0, every): belief.all_bad}
         self._all_good = {(0, 0): belief.all_good}
         for piece in belief.pieces:
             if piece.mass >= _NEGLIGIBLE:
@@ -93,10 +93,10 @@ class Cells:
             share = mass * self._weighing.between(start, end) / whole
             older = sum(index < start for index in self._running)
             every = len(self._running)
-            cell = (0, older) if change is Change.FIX else (older, every)
-            self._cells[cell if cell[0] < cell[1] else (0, 0)].append(
-                Part(change, start, end, share)
-            )
+            bad = (0, older) if change is Change.FIX else (older, every)
+            # Where no running candidate is bad the kind of change makes no difference.
+            cell = bad if bad[0] < bad[1] else (0, 0)
+            self._cells.setdefault(cell, []).append(Part(change, start, end, share))
 
     def _sides(self, index: int) -> list[tuple[float, float]]:
         """For every cell the mass in which ``index`` is bad, and the whole mass."""

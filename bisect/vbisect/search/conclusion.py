@@ -14,9 +14,10 @@ from vbisect.search.models import log_bad, log_good
 from vbisect.search.outcome import Change, Outcome
 from vbisect.search.seen import Seen, flaky
 from vbisect.search.weighing import Weighing
+from vbisect.search.windows import confidences
 
-_CONTRADICTION = 7.0
-"""Log of the odds (1,000 to 1) at which a release alone speaks against a single change."""
+_CONTRADICTION = 4.6
+"""Log of the odds (100 to 1) at which a release alone speaks against a single change."""
 
 
 def conclude_seen(aim: Aim, seen: Seen) -> Conclusion:
@@ -44,40 +45,21 @@ def _of_one(aim: Aim, seen: Seen, ends: Ends) -> Conclusion:
     if best is None or not settled:
         suspects = _suspects(aim, belief)
         return Conclusion(Verdict.UNSURE, _boundary(seen, best), ends, suspects, more)
+    boundaries = _boundary(seen, best)
+    if not aim.find.wants(best.change) and belief.changed >= 0.5:
+        return Conclusion(Verdict.OTHER_CHANGE, boundaries, ends, (), more)
     if best.mass < aim.confidence:
         return Conclusion(Verdict.NO_CHANGE, (), ends, (), more)
-    boundaries = _boundary(seen, best)
-    if not aim.find.wants(best.change):
-        return Conclusion(Verdict.OTHER_CHANGE, boundaries, ends, (), more)
     return Conclusion(Verdict.FOUND, boundaries, ends, boundaries[0].suspects, more)
 
 
 def _of_several(aim: Aim, seen: Seen, plain: Conclusion) -> Conclusion:
-    """Every boundary, each judged within the stretch that holds no other."""
-    edges = [-1, *(boundary.last_before for boundary in plain.boundaries), aim.count - 1]
-    sure = [
-        _confidence_within(aim, seen, boundary, edges[at] + 1, edges[at + 2])
-        for at, boundary in enumerate(plain.boundaries)
-    ]
-    told = _with_confidence(plain, sure)
+    """Every boundary that the outcomes show; the newest of the kind looked for has to be sure."""
+    told = _with_confidence(plain, confidences(aim, seen, plain.boundaries))
     wanted = [boundary for boundary in told.boundaries if aim.find.wants(boundary.change)]
     if wanted and (wanted[-1].confidence or 0) < aim.confidence:
         return replace(told, verdict=Verdict.UNSURE)
     return told
-
-
-def _confidence_within(aim: Aim, seen: Seen, boundary: Boundary, low: int, high: int) -> float:
-    """The probability of ``boundary`` if ``low`` to ``high`` holds one change."""
-    outcomes = {i: outcome for i, outcome in seen.outcomes.items() if low <= i <= high}
-    window = Ends(min(boundary.last_before, low), max(boundary.first_after, high))
-    belief = believe(aim, replace(seen, outcomes=outcomes), window, Weighing(None))
-    return sum(
-        piece.mass
-        for piece in belief.pieces
-        if piece.change is boundary.change
-        and boundary.last_before < piece.first
-        and piece.last <= boundary.first_after
-    )
 
 
 def _with_confidence(conclusion: Conclusion, sure: Sequence[float]) -> Conclusion:
@@ -132,12 +114,11 @@ def _suspects(aim: Aim, belief: Belief) -> tuple[int, ...]:
 
 def _contradicts(belief: Belief) -> bool:
     """Whether a release, taken alone, is on the other side than the best single change says."""
-    bad, good = belief.sides
     for index, own in belief.evidence.items():
-        is_bad = belief.is_bad(index)
-        others_bad, others_good = (bad.minus(own), good) if is_bad else (bad, good.minus(own))
-        for_bad = log_bad(others_bad.plus(own)) - log_bad(others_bad)
-        for_good = log_good(others_good.plus(own)) - log_good(others_good)
-        if (for_good - for_bad if is_bad else for_bad - for_good) > _CONTRADICTION:
+        bad, good = belief.sides_without(index)
+        for_bad = log_bad(bad.plus(own)) - log_bad(bad)
+        for_good = log_good(good.plus(own)) - log_good(good)
+        against = for_good - for_bad if belief.is_bad(index) else for_bad - for_good
+        if against > _CONTRADICTION:
             return True
     return False

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from vbisect.search.confidence import Counts
+from vbisect.search.grid import NOTHING, Logs, grid_of
 
 
 class Evidence(NamedTuple):
@@ -20,6 +21,7 @@ class Evidence(NamedTuple):
 
     ``own_rates`` is the log-likelihood of the releases, each with a rate of its own; ``failing``
     and ``passing`` count the boots of which every request failed, or passed, ``mixed`` the others.
+    ``sticking`` is the log-likelihood of failures that stick to a boot, for each of its points.
     """
 
     passes: float = 0
@@ -28,6 +30,7 @@ class Evidence(NamedTuple):
     failing: float = 0
     passing: float = 0
     mixed: float = 0
+    sticking: Logs = NOTHING
 
     def plus(self, other: Evidence) -> Evidence:
         """The sums over the releases of both."""
@@ -38,6 +41,7 @@ class Evidence(NamedTuple):
             self.failing + other.failing,
             self.passing + other.passing,
             self.mixed + other.mixed,
+            tuple(a + b for a, b in zip(self.sticking, other.sticking, strict=True)),
         )
 
     def minus(self, other: Evidence) -> Evidence:
@@ -49,27 +53,35 @@ class Evidence(NamedTuple):
             self.failing - other.failing,
             self.passing - other.passing,
             self.mixed - other.mixed,
+            tuple(a - b for a, b in zip(self.sticking, other.sticking, strict=True)),
         )
+
+
+NO_EVIDENCE = Evidence()
+"""Nothing seen."""
 
 
 def evidence_of(boots: Iterable[Counts]) -> Evidence:
     """What the boots of one release say."""
     passes = fails = failing = passing = mixed = 0
-    for boot in boots:
-        if not boot.total:
-            continue
+    known = [boot for boot in boots if boot.total]
+    for boot in known:
         passes, fails = passes + boot.passes, fails + boot.fails
         failing += not boot.passes
         passing += not boot.fails
         mixed += boot.passes > 0 and boot.fails > 0
-    return Evidence(passes, fails, _log_beta(1 + fails, 1 + passes), failing, passing, mixed)
+    own = _log_beta(OWN_FAILS + fails, 1 + passes) - _log_beta(OWN_FAILS, 1)
+    return Evidence(passes, fails, own, failing, passing, mixed, grid_of(known))
 
 
-BAD_WEIGHTS = {"always": 0.25, "requests": 0.3, "own rates": 0.25, "boots": 0.2}
-"""Bad releases fail always, at one rate per request, each at its own, or at one rate per boot."""
+BAD_WEIGHTS = {"always": 0.2, "requests": 0.4, "own rates": 0.15, "boots": 0.25}
+"""Bad releases fail always, at one rate per request, each at its own, or only in some boots."""
 
-GOOD_WEIGHTS = {"never": 0.85, "requests": 0.1, "boots": 0.05}
+GOOD_WEIGHTS = {"never": 0.6, "requests": 0.3, "boots": 0.1}
 """Good releases fail never, or for another reason at a small rate per request or per boot."""
+
+OWN_FAILS = 2.0
+"""A rate of a release's own is Beta(this, 1): rather high, or a bad release is like a good one."""
 
 RARE_REQUESTS = 30.0
 RARE_BOOTS = 19.0
@@ -78,12 +90,11 @@ RARE_BOOTS = 19.0
 
 def bad_models(seen: Evidence) -> tuple[float, ...]:
     """The log of weight times likelihood of each model, in the order of ``BAD_WEIGHTS``."""
-    unanimous = not seen.mixed
     logs = (
         0.0 if not seen.passes else -math.inf,
         _log_beta(1 + seen.fails, 1 + seen.passes),
         seen.own_rates,
-        _log_beta(1 + seen.failing, 1 + seen.passing) if unanimous else -math.inf,
+        log_sum(seen.sticking) - math.log(len(seen.sticking)),
     )
     return tuple(a + b for a, b in zip(_LOG_BAD, logs, strict=True))
 

@@ -1,0 +1,334 @@
+"""Flaky releases: the posterior, the requests of a boot, and answers as sure as they say."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vbisect.search import (
+    Aim,
+    Boundary,
+    Change,
+    Conclusion,
+    Costs,
+    Counts,
+    Find,
+    Outcome,
+    Seen,
+    Verdict,
+    boot_context,
+    conclude_seen,
+    flaky,
+    is_over,
+    judge,
+    judge_boot,
+    next_picks,
+    pointless,
+)
+from vbisect.search.belief import believe
+from vbisect.search.belief_picks import most_boots
+from vbisect.search.boot import MOST_REQUESTS
+from vbisect.search.boundary import Ends
+from vbisect.search.weighing import Weighing
+
+P, F, S = Outcome.PASS, Outcome.FAIL, Outcome.SKIP
+Boot = Callable[[bool, random.Random], float]
+"""The failure rate of one boot of a release that is bad, or is not."""
+SECONDS = Costs([0.0] * 1000, 150.0, 2.0)
+MIXED = Counts(12, 6)
+
+
+def seen_of(boots: dict[int, list[tuple[int, int]]], **more: object) -> Seen:
+    """Releases by their boots, each as passes and fails; one that failed at all is a fail."""
+    counts = {index: tuple(Counts(*boot) for boot in kept) for index, kept in boots.items()}
+    outcomes = {
+        index: F if any(boot.fails for boot in kept) else P for index, kept in counts.items()
+    }
+    return replace(Seen(outcomes, counts), **more)  # type: ignore[arg-type]
+
+
+def search(aim: Aim, at: int, kind: Change, rate: Boot, dice: random.Random) -> tuple[Seen, int]:
+    """Search a world, one boot at a time; what was seen, and the number of boots."""
+    seen, begun = Seen({}), 0
+    while picks := next_picks(aim, seen, SECONDS):
+        (index,) = picks
+        context = boot_context(aim, seen, index, SECONDS)
+        fails_at = rate((index < at) == (kind is Change.FIX), dice)
+        counts = Counts()
+        while (outcome := judge_boot(counts, context)) is None:
+            failed = dice.random() < fails_at
+            counts = Counts(counts.passes + (not failed), counts.fails + failed)
+        boots = {**seen.boots, index: (*seen.boots.get(index, ()), counts)}
+        seen, begun = Seen({**seen.outcomes, index: outcome}, boots), begun + 1
+    assert is_over(aim, seen)
+    return seen, begun
+
+
+WORLDS: dict[str, tuple[Boot, float, float]] = {
+    "now and then": (lambda bad, _: 0.3 if bad else 0.0, 11.0, 0.01),
+    "false failures": (lambda bad, _: 0.3 if bad else 0.02, 14.0, 0.05),
+    "often, and often false": (lambda bad, _: 0.8 if bad else 0.05, 13.0, 0.05),
+    "a rate for each boot": (
+        lambda bad, dice: dice.uniform(0.1, 1) if bad else 0.02,
+        17.0,
+        0.1,
+    ),
+}
+"""By name: the rates, the boots at most (mean), and the share that may stay open."""
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_answers_are_as_right_as_they_say(name: str) -> None:
+    """Over random truths among 51: wrong at most a twentieth, few open, few boots."""
+    rate, most, may_be_open = WORLDS[name]
+    dice, runs, wrong, unsure, boots = random.Random(11), 60, 0, 0, 0
+    stated, right = [], 0
+    for _ in range(runs):
+        at, kind = dice.randrange(1, 51), dice.choice(list(Change))
+        seen, begun = search(Aim(51), at, kind, rate, dice)
+        boots += begun
+        conclusion = conclude_seen(Aim(51), seen)
+        if conclusion.verdict is Verdict.UNSURE:
+            unsure += 1
+            continue
+        is_right = _names(conclusion, at, kind)
+        wrong += not is_right
+        if conclusion.verdict is Verdict.FOUND and flaky(seen):
+            right += is_right
+            stated.append(conclusion.boundaries[0].confidence or 0)
+    assert wrong / runs <= 0.05
+    assert unsure / runs <= may_be_open
+    assert boots / runs <= most
+    assert min(stated) >= 0.95
+    assert right / len(stated) >= sum(stated) / len(stated) - 0.03
+
+
+def test_failures_that_stick_to_a_boot_are_booted_again() -> None:
+    """Once a release was seen both ways between boots, a clean boot proves little."""
+
+    def rate(bad: bool, dice: random.Random) -> float:
+        return float(bad and dice.random() < 0.6)
+
+    dice, wrong, told = random.Random(12), 0, 0
+    aim = Aim(51)
+    for _ in range(30):
+        at = dice.randrange(2, 50)
+        ends = seen_of({0: [(0, 5), (38, 0), (0, 5)], 50: [(38, 0), (38, 0)]})
+        seen = ends
+        while picks := next_picks(aim, seen, SECONDS):
+            (index,) = picks
+            context = boot_context(aim, seen, index, SECONDS)
+            fails_at, counts = rate(index < at, dice), Counts()
+            while (outcome := judge_boot(counts, context)) is None:
+                counts = Counts(counts.passes + (not fails_at), counts.fails + bool(fails_at))
+            boots = {**seen.boots, index: (*seen.boots.get(index, ()), counts)}
+            seen = Seen({**seen.outcomes, index: outcome}, boots)
+        conclusion = conclude_seen(aim, seen)
+        if conclusion.verdict is not Verdict.UNSURE:
+            told += 1
+            wrong += not _names(conclusion, at, Change.FIX)
+    assert told >= 10
+    assert wrong / told <= 0.1
+
+
+def _names(conclusion: Conclusion, at: int, kind: Change) -> bool:
+    (boundary,) = conclusion.boundaries or (None,)
+    return boundary is not None and (boundary.change, boundary.first_after, boundary.exact) == (
+        kind,
+        at,
+        True,
+    )
+
+
+@given(
+    st.dictionaries(
+        st.integers(0, 20),
+        st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), min_size=1, max_size=4),
+        min_size=1,
+    )
+)
+def test_the_posterior_is_one_whole_and_alike_both_ways(
+    boots: dict[int, list[tuple[int, int]]],
+) -> None:
+    """Probabilities sum up to 1, and a range read backwards mirrors the answer."""
+    aim, ends = Aim(21), Ends(0, 20)
+    belief = believe(aim, seen_of(boots), ends, Weighing(None))
+    assert math.isclose(
+        belief.all_bad + belief.all_good + sum(piece.mass for piece in belief.pieces), 1
+    )
+    places = [index for piece in belief.pieces for index in range(piece.first, piece.last + 1)]
+    assert sorted(places) == sorted([*range(1, 21), *range(1, 21)])
+    mirrored = {20 - index: kept for index, kept in boots.items()}
+    back = believe(aim, seen_of(mirrored), ends, Weighing(None))
+    there = {(p.change, p.first, p.last): p.mass for p in belief.pieces}
+    other = {Change.FIX: Change.BREAK, Change.BREAK: Change.FIX}
+    for piece in back.pieces:
+        mass = there[other[piece.change], 21 - piece.last, 21 - piece.first]
+        assert math.isclose(mass, piece.mass, rel_tol=1e-6, abs_tol=1e-12)
+
+
+@given(st.integers(0, 60), st.integers(0, 60), st.floats(0.5, 0.99))
+def test_a_boot_is_judged_as_ever_while_nothing_flaked(
+    passes: int, fails: int, confidence: float
+) -> None:
+    """Without a flake the requests of a boot are those of the plain judgement."""
+    seen = seen_of({0: [(0, 5)], 50: [(18, 0)]})
+    context = boot_context(Aim(51, confidence=confidence), seen, 25, SECONDS)
+    now = Counts(passes, fails)
+    assert judge_boot(now, context) is judge(now, confidence, Counts(0, 5))
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 400), st.integers(0, 400))
+def test_every_boot_is_judged_in_the_end(
+    boot: float, request: float, passes: int, fails: int
+) -> None:
+    """No boot takes more than a few hundred requests; nothing observed is never a verdict."""
+    aim = Aim(51)
+    seen = seen_of({0: [(12, 6)], 50: [(30, 1)]})
+    context = boot_context(aim, seen, 25, Costs([0.0] * 51, boot, request))
+    assert judge_boot(Counts(), context) is None
+    now = Counts(passes, fails)
+    if now.total >= MOST_REQUESTS:
+        assert judge_boot(now, context) in (P, F)
+
+
+def test_a_boot_asks_less_the_more_is_known() -> None:
+    """Beside releases that fail half of the time, a few failures or some passes are enough."""
+    seen = seen_of({0: [(9, 9)], 10: [(9, 9)], 50: [(38, 0)], 40: [(38, 0)]})
+    context = boot_context(Aim(51), seen, 25, SECONDS)
+    assert judge_boot(Counts(0, 5), context) is F
+    assert judge_boot(Counts(38, 0), context) is P
+    assert judge_boot(Counts(2, 0), context) is None
+
+
+def test_a_boot_context_travels_as_plain_numbers() -> None:
+    """Another process or machine can judge: all of it goes through JSON."""
+    context = boot_context(Aim(51), seen_of({0: [(9, 9)], 25: [(3, 0)]}), 25, SECONDS)
+    assert context.earlier == ((3, 0),)
+    assert json.loads(json.dumps(asdict(context)))["flaky"] is True
+
+
+@pytest.mark.parametrize(
+    ("boots", "expected"),
+    [
+        ({0: [(0, 5)], 1: [(18, 0)]}, False),
+        ({0: [(1, 5)]}, True),
+        ({0: [(0, 5), (18, 0)]}, True),
+        ({0: [(0, 0), (18, 0)]}, False),
+    ],
+)
+def test_one_release_seen_both_ways_makes_a_run_flaky(
+    boots: dict[int, list[tuple[int, int]]], expected: bool
+) -> None:
+    """Within a boot or between boots; not from one release to another."""
+    assert flaky(seen_of(boots)) is expected
+
+
+def test_both_sides_are_booted_twice_before_an_answer() -> None:
+    """However sure the posterior is, one boot may be odd as a whole."""
+    aim = Aim(3)
+    once = seen_of({0: [(9, 9)], 1: [(80, 0)], 2: [(80, 0)]})
+    assert conclude_seen(aim, once).verdict is Verdict.UNSURE
+    assert set(next_picks(aim, once, free=4)) == {0, 1}
+    twice = seen_of({0: [(9, 9), (9, 9)], 1: [(80, 0), (80, 0)], 2: [(80, 0)]})
+    assert is_over(aim, twice)
+    found = conclude_seen(aim, twice)
+    assert found.verdict is Verdict.FOUND
+    assert found.boundaries == (Boundary(Change.FIX, 0, 1, found.boundaries[0].confidence),)
+    assert found.suspects == (1,)
+    assert pointless(aim, replace(twice, running=frozenset({2}))) == {2}
+
+
+def test_no_exact_answer_beside_an_untested_or_skipped_release() -> None:
+    """A skip between the sides leaves suspects, an untested one has to be tested first."""
+    boots = {0: [(9, 9), (9, 9)], 2: [(80, 0), (80, 0)]}
+    untested = seen_of(boots)
+    assert next_picks(Aim(3), untested) == (1,)
+    assert conclude_seen(Aim(3), untested).verdict is Verdict.UNSURE
+    skipped = replace(untested, outcomes={**untested.outcomes, 1: S})
+    found = conclude_seen(Aim(3), skipped)
+    assert found.verdict is Verdict.FOUND
+    assert found.suspects == (1, 2)
+    assert not found.boundaries[0].exact
+
+
+def test_the_suspects_hold_the_confidence() -> None:
+    """Unsure: the smallest set, which is smaller the less confidence is asked for."""
+    boots = {0: [(9, 9)], 20: [(17, 1)], 30: [(12, 0)], 40: [(19, 1)], 60: [(90, 0)]}
+    sizes = []
+    for confidence in (0.5, 0.9, 0.99):
+        aim = Aim(61, confidence=confidence)
+        seen = seen_of(boots)
+        told = conclude_seen(aim, seen)
+        assert told.verdict is Verdict.UNSURE
+        belief = believe(aim, seen, Ends(0, 60), Weighing(None))
+        held = sum(p.mass for p in belief.pieces if p.last in told.suspects)
+        assert held >= confidence * belief.changed
+        sizes.append(len(told.suspects))
+    assert sizes == sorted(sizes)
+
+
+def test_releases_that_all_flake_alike_have_no_change() -> None:
+    """Both ends fail now and then: no boundary, once both were booted twice."""
+    aim = Aim(51)
+    seen = seen_of({0: [(9, 9), (9, 9)], 50: [(10, 8), (8, 10)]})
+    assert is_over(aim, seen)
+    assert conclude_seen(aim, seen).verdict is Verdict.NO_CHANGE
+
+
+def test_a_change_of_the_other_kind_ends_the_search() -> None:
+    """It breaks, and a fix was looked for: two ends, booted twice, are enough."""
+    aim = Aim(51, Find.FIX)
+    seen = seen_of({0: [(90, 0), (40, 0)], 50: [(8, 10), (9, 9)]})
+    assert is_over(aim, seen)
+    assert conclude_seen(aim, seen).verdict is Verdict.OTHER_CHANGE
+
+
+def test_what_one_change_cannot_explain_is_told() -> None:
+    """A release that clearly fails amid good ones: more than one change."""
+    boots = {0: [(9, 9)], 10: [(60, 0)] * 3, 20: [(10, 30)], 40: [(60, 0)]}
+    assert conclude_seen(Aim(41), seen_of(boots)).more_changes
+    del boots[20]
+    assert not conclude_seen(Aim(41), seen_of(boots)).more_changes
+
+
+def test_several_flaky_changes_have_a_confidence_each() -> None:
+    """With every change looked for each boundary is judged in its own stretch."""
+    aim = Aim(6, sweep=True)
+    good, bad = [(60, 0), (60, 0)], [(9, 9), (9, 9)]
+    seen = seen_of({0: good, 1: bad, 2: bad, 3: good, 4: good, 5: good})
+    assert is_over(aim, seen)
+    found = conclude_seen(aim, seen)
+    assert [boundary.first_after for boundary in found.boundaries] == [1, 3]
+    assert all((boundary.confidence or 0) > 0.95 for boundary in found.boundaries)
+    once = seen_of({0: good, 1: bad[:1], 2: bad, 3: good, 4: good, 5: good})
+    assert next_picks(aim, once) == (1,)
+
+
+def test_what_is_running_is_left_to_tell_its_part() -> None:
+    """Several boots at once are different releases, spread over what is open."""
+    seen = seen_of({0: [(9, 9)], 1000: [(60, 0)]})
+    picks = next_picks(Aim(1001), seen, free=4)
+    assert len(set(picks)) == 4
+    edges = [0, *sorted(picks), 1000]
+    assert max(b - a for a, b in pairwise(edges)) <= 400
+    running = replace(seen, running=frozenset(picks[:3]))
+    assert not set(next_picks(Aim(1001), running, free=4)) & running.running
+
+
+def test_an_end_to_a_search_that_cannot_be_sure() -> None:
+    """Releases that fail like good ones: a bounded number of boots, and no answer made up."""
+    dice = random.Random(13)
+    aim = Aim(51)
+    for _ in range(5):
+        seen, begun = search(aim, 25, Change.FIX, lambda bad, _: 0.06 if bad else 0.04, dice)
+        assert begun <= most_boots(51) + 4
+        assert conclude_seen(aim, seen).verdict is not Verdict.FOUND
