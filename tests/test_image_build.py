@@ -40,9 +40,8 @@ from vbisect.builds.image_build import (
 )
 from vbisect.builds.image_template import render
 from vbisect.builds.pip_settings import pip_settings
-from vbisect.builds.uv import Cancelled
 from vbisect.builds.wheel_server import serve_files
-from vbisect.errors import EngineLost, HostError
+from vbisect.errors import Cancelled, EngineLost, HostError
 from vbisect.reasons import SkipReason, Untestable
 from vbisect.releases import Device, Wheel, catalogue
 

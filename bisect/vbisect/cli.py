@@ -90,6 +90,8 @@ def run(
     sweep: Annotated[bool, typer.Option("--sweep", help="Test every candidate.")] = False,
     confidence: Annotated[float, typer.Option(help="Wanted certainty of a verdict.")] = 0.95,
     jobs: Annotated[int, typer.Option(help="Servers at once.")] = 1,
+    tp: Annotated[int, typer.Option(help="GPUs for each server.")] = 1,
+    slots_per_gpu: Annotated[int, typer.Option(help="Small servers on each GPU.")] = 1,
     boot_timeout: Annotated[
         float, typer.Option(help="Seconds a booting server may be silent.")
     ] = 600,
@@ -198,6 +200,8 @@ def run(
             sweep=sweep,
             confidence=confidence,
             jobs=jobs,
+            tensor_parallel=tp,
+            slots_per_gpu=slots_per_gpu,
             boot_timeout=boot_timeout,
         )
         if planned:

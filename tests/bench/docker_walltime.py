@@ -15,12 +15,12 @@ same rate is the limit of all connections together.
 The peer (``git_bisect``) is what a capable user writes: pull, start, look every half second
 whether the server is ready, ask once, remove. ``git bisect`` is told its two ends; vbisect tests
 them. The ratios are against that, and beside them (``checked``) against the same after a check of
-both ends, which is what vbisect's answer stands on. vbisect has ``--jobs`` servers at once, as on a
-host with room for them, and beside that (``one``) a single one as the peer has.
+both ends, which is what vbisect's answer stands on. vbisect has ``--jobs`` servers at once (six, as
+on a host with eight GPUs), and beside that (``one``) a single one as the peer has.
 
 ``critical`` is the wall time of the vbisect with one server over what ``ideal_schedule`` makes of
-its own trials with as many connections as the engine has, and with the times that one pull and one boot with its request
-take when ``docker`` alone does them, measured here. ``shared_line_ratio`` is the wall time of a
+its own trials with as many connections as the engine has, and with the times that one pull and one
+boot with its request take when ``docker`` alone does them, measured here. ``shared_line_ratio`` is the wall time of a
 vbisect that pulls nothing ahead over that of vbisect as it is, on the shared line: about 1 or more
 says that pulling ahead does no harm there.
 
@@ -297,7 +297,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="vbisect against git bisect run, by the clock")
     parser.add_argument("--truths", type=int, default=5, help="how many boundaries to search for")
     parser.add_argument("--downloads", type=int, default=6, help="of the engine, at once")
-    parser.add_argument("--jobs", type=int, default=3, help="servers of vbisect at once")
+    parser.add_argument("--jobs", type=int, default=6, help="servers of vbisect at once")
     parser.add_argument("--scratch", type=Path, help="a new directory, to keep the runs in")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="vbisect-walltime-") as temporary:

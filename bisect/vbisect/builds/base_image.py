@@ -11,9 +11,8 @@ from docker.errors import APIError, ImageNotFound
 from docker.utils import parse_repository_tag
 
 from vbisect.builds.build_log import BuildLog
-from vbisect.builds.uv import Cancelled
 from vbisect.engine.faults import explanation, raise_host_fault
-from vbisect.errors import HostError
+from vbisect.errors import Cancelled, HostError
 from vbisect.reasons import SkipReason, Untestable
 from vbisect.text import one_line
 

@@ -17,9 +17,9 @@ from docker import DockerClient
 from urllib3.exceptions import HTTPError
 
 from vbisect.builds.build_log import BuildLog
-from vbisect.builds.uv import Cancelled, UvResult
+from vbisect.builds.uv import UvResult
 from vbisect.engine.faults import raise_host_fault
-from vbisect.errors import EngineLost, HostError
+from vbisect.errors import Cancelled, EngineLost, HostError
 from vbisect.reasons import SkipReason, Untestable
 from vbisect.text import one_line
 

@@ -25,9 +25,9 @@ from pydantic import BaseModel, ConfigDict
 from vbisect.builds.by_recipe import as_of, first_that_resolves, notes_on
 from vbisect.builds.recipes import Recipe
 from vbisect.builds.shim import install_torchvision_shim, install_vllm_metadata
-from vbisect.builds.uv import Cancelled, UvResult, failure, run_uv
+from vbisect.builds.uv import UvResult, failure, run_uv
 from vbisect.builds.wheel_file import WheelFile, find_wheel_file
-from vbisect.errors import HostError
+from vbisect.errors import Cancelled, HostError
 from vbisect.locks import file_lock
 from vbisect.paths import cache_root
 from vbisect.releases import Device, Wheel
@@ -81,6 +81,11 @@ class Environment(BaseModel):
 def environments_root() -> Path:
     """Where environments live, below the user's cache directory."""
     return cache_root() / "environments"
+
+
+def is_finished(request: EnvironmentRequest) -> bool:
+    """Whether the environment for ``request`` is there."""
+    return (environments_root() / request.name / _MARKER).exists()
 
 
 def ensure_environment(

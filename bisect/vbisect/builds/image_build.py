@@ -38,10 +38,9 @@ from vbisect.builds.image_settings import (
 )
 from vbisect.builds.image_template import TemplateVariables, inside_files, render, template_digest
 from vbisect.builds.recipes import recipes_for
-from vbisect.builds.uv import Cancelled
 from vbisect.builds.wheel_server import serve_files
 from vbisect.engine.faults import engine_faults, explanation
-from vbisect.errors import HostError
+from vbisect.errors import Cancelled, HostError
 from vbisect.locks import file_lock
 from vbisect.paths import cache_root
 from vbisect.text import one_line

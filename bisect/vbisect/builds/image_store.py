@@ -82,6 +82,15 @@ class ImageStore:
             newest = max(found, key=lambda image: str(image.attrs.get("Created", "")))
             return self._described(newest, newest.tags[0])
 
+    def names(self) -> frozenset[str]:
+        """What the images there are called, or were called when vbisect pulled them."""
+        with engine_faults(self._engine.where):
+            found = self._engine.client.api.images()
+        digests = {name for image in found for name in image["RepoDigests"] or ()}
+        tags = {name for image in found for name in image["RepoTags"] or ()}
+        pulled = {e.reference for name, e in self.ledger.entries().items() if name in digests}
+        return frozenset(tags | pulled)
+
     def present_layers(self) -> frozenset[str]:
         """Every layer (by diff id) that some image has."""
         return frozenset(layer for image in self._all() for layer in self._layers_of(image))

@@ -31,12 +31,18 @@ class Lanes:
     @property
     def allowed(self) -> int:
         """How many pulls may go on at once."""
-        lanes = 1
-        while lanes < self.most and lanes in self._rates and self._pays(lanes + 1):
+        lanes, tried = 1, max(self._rates, default=0)
+        while lanes < self.most and lanes <= tried and self._pays(lanes + 1):
             lanes += 1
         return lanes
 
     def _pays(self, lanes: int) -> bool:
-        """Whether the last of ``lanes`` made the whole faster; not yet tried counts as yes."""
-        rate = self._rates.get(lanes)
-        return rate is None or rate >= self._rates[lanes - 1] * (1 + _WORTH / (lanes - 1))
+        """Whether the last of ``lanes`` made the whole faster; not yet tried counts as yes.
+
+        So does what nothing can be compared with: several servers begin with several pulls.
+        """
+        fewer = max((tried for tried in self._rates if tried < lanes), default=None)
+        if fewer is None or lanes not in self._rates:
+            return True
+        share = (lanes - fewer) / fewer
+        return self._rates[lanes] >= self._rates[fewer] * (1 + _WORTH * share)

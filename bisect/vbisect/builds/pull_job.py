@@ -67,6 +67,15 @@ class PullJob:
         """Whether it is neither there nor being unpacked."""
         return self.state is not PullState.OVER and (self.pull is None or not self.pull.fetched)
 
+    @property
+    def arrived(self) -> float:
+        """The share, in [0, 1], of its missing bytes that has come."""
+        if self.image is not None:
+            return 1.0
+        if self.pull is None or not self.missing:
+            return 0.0
+        return min(self.pull.done_bytes / self.missing, 1.0)
+
     def cancel(self) -> None:
         """Give it up, wherever it is."""
         self.given_up.set()

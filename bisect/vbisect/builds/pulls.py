@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import count, takewhile
 from typing import TYPE_CHECKING
 
@@ -66,6 +67,7 @@ class Pulls:
         self._watch = PullWatch(stall_seconds, say)
         self._jobs: dict[ImageRequest, PullJob] = {}
         self._wanted: list[ImageRequest] = []
+        self._awaited: Counter[ImageRequest] = Counter()
         self._keep: list[ImageRequest] = []
         self._pulled: dict[ImageRequest, str] = {}
         self._held: dict[str, float] = {}  # since when containers are known to hold images
@@ -92,8 +94,9 @@ class Pulls:
         Raises ``Untestable``, ``HostError`` or ``EngineLost``; asked again, it is tried again.
         Raises ``Cancelled`` when it is given up.
         """
-        with self._change:
+        with self._change, self._awaiting(request):
             job = self._jobs.get(request) or self._begin(request)
+            self._change.notify_all()
             while job.state is not PullState.OVER:
                 if given_up.is_set():
                     raise Cancelled
@@ -103,6 +106,14 @@ class Pulls:
                 raise job.error
         assert job.image is not None
         return job.image
+
+    @contextmanager
+    def _awaiting(self, request: ImageRequest) -> Iterator[None]:
+        self._awaited[request] += 1
+        try:
+            yield
+        finally:
+            self._awaited[request] -= 1
 
     def wait_for_turn(self, request: ImageRequest, given_up: threading.Event) -> None:
         """Wait until everything wanted before ``request`` is there: a build takes the whole host.
@@ -122,6 +133,11 @@ class Pulls:
         """The names of the images this run pulled and still has."""
         with self._change:
             return dict(self._pulled)
+
+    def arrived(self) -> dict[ImageRequest, float]:
+        """The share, in [0, 1], of each image on its way that is there."""
+        with self._change:
+            return {request: job.arrived for request, job in self._jobs.items()}
 
     def forget_missing(self) -> None:
         """Fetch again, when it is wanted again, what somebody removed from the engine.
@@ -295,7 +311,9 @@ class Pulls:
             active = self._active()
             needed_now = request == self._wanted[0]
             full = sum(other.to_come for other in active) >= self._watch.lanes.allowed
-            if (full or self._watch.asking(active)) and not needed_now:
+            # beside a trial, another one is as good as begun: its image is not pulled ahead
+            ahead = not needed_now and not self._awaited[request]
+            if ahead and (full or self._watch.asking(active)):
                 return
             try:
                 if not self._make_room(job, active, needed_now=needed_now):

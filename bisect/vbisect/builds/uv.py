@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from vbisect.builds.pip_settings import uv_environment
-from vbisect.errors import HostError
+from vbisect.errors import Cancelled, HostError
 from vbisect.processes import Guarded
 from vbisect.reasons import SkipReason, Untestable
 from vbisect.text import one_line
@@ -21,10 +21,6 @@ _NETWORK = re.compile(
     re.IGNORECASE,
 )
 _DISK = re.compile(r"No space left on device|os error 28|Disk quota exceeded", re.IGNORECASE)
-
-
-class Cancelled(Exception):
-    """The run ended while something was still being fetched."""
 
 
 @dataclass(frozen=True)

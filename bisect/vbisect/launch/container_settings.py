@@ -31,7 +31,8 @@ _SERVE_SINCE = Version("0.11.1")
 class ContainerOptions:
     """What is the same for all containers of a run.
 
-    ``gpus`` is ``all``, ``none`` or device ids with commas between; ``memory`` and
+    ``gpus`` is ``all``, ``none`` or device ids with commas between, for a server that is given none
+    of its own; ``memory`` and
     ``shared_memory`` are in bytes; ``mounts`` maps places on the engine's host, or volumes, to
     places in containers; ``secrets`` are variables handed in but never recorded.
     """
@@ -98,7 +99,7 @@ def container_arguments(
         "ports": {f"{PORT}/tcp": ("127.0.0.1", None)},
         "shm_size": options.shared_memory,
         "security_opt": ["no-new-privileges"],
-        "device_requests": _devices(options.gpus),
+        "device_requests": _devices(",".join(spec.gpus) or options.gpus),
         "log_config": LogConfig(type=LogConfig.types.JSON),
         "volumes": _volumes(spec.model, options.mounts),
         "use_config_proxy": True,

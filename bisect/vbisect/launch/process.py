@@ -140,6 +140,13 @@ def _environment(spec: LaunchSpec, vllm: Path, scratch: Path) -> dict[str, str]:
     environment.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_root() / "inductor" / build))
     environment["VLLM_NO_USAGE_STATS"] = "1"
     environment["PYTHONUNBUFFERED"] = "1"
+    if spec.gpus:
+        # numbers mean what NVML and Docker mean by them only in the order of the PCI bus:
+        # https://docs.nvidia.com/cuda/cuda-programming-guide/05-appendices/environment-variables.html
+        environment |= {
+            "CUDA_VISIBLE_DEVICES": ",".join(spec.gpus),
+            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        }
     environment.update(spec.environment)
     environment[OWNER_VARIABLE] = str(spec.owner.absolute())
     return environment

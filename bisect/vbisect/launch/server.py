@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict
 class LaunchSpec(BaseModel):
     """How a server is started, whatever runs it; ``boot_timeout`` in seconds.
 
-    ``model`` may begin with ``~``, ``owner`` is the run directory the server belongs to.
+    ``model`` may begin with ``~``, ``owner`` is the run directory the server belongs to. ``gpus``
+    are those it may use, by index (or UUID, of a MIG instance); none named: as for all servers.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -24,6 +25,7 @@ class LaunchSpec(BaseModel):
     boot_timeout: float
     log: Path
     owner: Path
+    gpus: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +30,7 @@ from vbisect.run.docker_settings import (
 )
 from vbisect.run.host import gpus
 from vbisect.run.model import default_model, resolve_model
+from vbisect.run.room import find_room
 from vbisect.run.runtimes import RUNTIMES
 from vbisect.run.settings import RunSettings
 from vbisect.search import Find
@@ -84,6 +85,8 @@ class RunOptions:
     sweep: bool = False
     confidence: float = 0.95
     jobs: int = 1
+    tensor_parallel: int = 1
+    slots_per_gpu: int = 1
     boot_timeout: float = 600
 
 
@@ -126,7 +129,7 @@ def prepare(options: RunOptions) -> RunSettings:
         image=model.image if endpoint is Endpoint.CHAT else None,
         request_timeout=options.request_timeout,
     )
-    return RunSettings(
+    settings = RunSettings(
         vbisect=__version__,
         run_id=_run_id(options),
         start=options.start,
@@ -137,6 +140,8 @@ def prepare(options: RunOptions) -> RunSettings:
         sweep=options.sweep,
         confidence=options.confidence,
         jobs=options.jobs,
+        tensor_parallel=options.tensor_parallel,
+        slots_per_gpu=options.slots_per_gpu,
         runtime=runtime,
         device=device,
         docker=docker,
@@ -156,6 +161,9 @@ def prepare(options: RunOptions) -> RunSettings:
         command=command,
         candidates=chosen.candidates,
     )
+    with suppress(HostError):  # a GPU that is busy now may be free when the run begins
+        find_room(settings)
+    return settings
 
 
 def make_run_dir(results: Path, run_id: str) -> Path:
@@ -247,6 +255,8 @@ def _check_numbers(options: RunOptions) -> None:
         )
     for flag, value in (
         ("--jobs", options.jobs),
+        ("--tp", options.tensor_parallel),
+        ("--slots-per-gpu", options.slots_per_gpu),
         ("--boot-timeout", options.boot_timeout),
         ("--request-timeout", options.request_timeout),
         ("--command-timeout", options.command_timeout),

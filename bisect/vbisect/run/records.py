@@ -75,6 +75,7 @@ class TrialSpec(Frozen):
     reference: FailureKind | None
     earlier: Partial
     run_dir: Path
+    gpus: tuple[str, ...] = ()
 
     @property
     def directory(self) -> Path:

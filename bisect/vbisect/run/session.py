@@ -18,11 +18,13 @@ from vbisect.run.answer import finding_of
 from vbisect.run.crew import Crew
 from vbisect.run.journal import Event, EventKind, Journal, repair_torn_line
 from vbisect.run.records import Finding, Status
+from vbisect.run.room import find_room
 from vbisect.run.runtimes import Runtime, open_runtime
 from vbisect.run.settings import RunSettings
+from vbisect.run.slots import SlotPool
 from vbisect.run.state import RunState, load_state
 from vbisect.run.teardown import Teardown
-from vbisect.run.trials import Trials
+from vbisect.run.trials import Trials, needless
 from vbisect.text import scrub_file
 
 
@@ -78,7 +80,6 @@ class _Session:
         self._journal = journal
         self._display = display
         self._lock = threading.RLock()
-        self._trials = Trials(state, run_dir, self.emit, self._lock)
 
     def emit(self, kind: EventKind, **fields: Any) -> None:
         """To the journal first, then to the state, then to the eye."""
@@ -91,10 +92,22 @@ class _Session:
         """Test until the search is over, the user stops it, or the host gives out."""
         try:
             with self._runtime() as runtime, Teardown(overlapped=runtime.stops_beside) as teardown:
-                if self._state.settings.jobs == 1:
-                    self._one_by_one(runtime, teardown)
+                slots, notes = find_room(self._state.settings)
+                for note in notes:
+                    self.emit(EventKind.NOTE, text=note)
+                trials = Trials(
+                    self._state,
+                    self._run_dir,
+                    self.emit,
+                    self._lock,
+                    runtime=runtime,
+                    teardown=teardown,
+                    slots=SlotPool(slots),
+                )
+                if len(slots) == 1:
+                    _one_by_one(trials)
                 else:
-                    self._side_by_side(runtime, teardown)
+                    _side_by_side(trials, len(slots))
         except KeyboardInterrupt:
             finding = Finding(status=Status.INTERRUPTED, message="interrupted; it can be resumed")
             self.emit(EventKind.RUN_STOPPED, finding=finding.model_dump(mode="json"))
@@ -105,28 +118,6 @@ class _Session:
             finding = finding_of(self._state)
             self.emit(EventKind.RUN_FINISHED, finding=finding.model_dump(mode="json"))
         return self._state
-
-    def _one_by_one(self, runtime: Runtime, teardown: Teardown) -> None:
-        """In this thread, so that an interrupt ends a trial wherever it is."""
-        while picks := self._trials.next(frozenset(), 1):
-            self._trials.begin(picks[0])
-            self._trials.test(picks[0], runtime, teardown, threading.Event())
-
-    def _side_by_side(self, runtime: Runtime, teardown: Teardown) -> None:
-        """Several trials at once, each result used as it arrives."""
-
-        def work(pick: int, given_up: threading.Event) -> None:
-            self._trials.test(pick, runtime, teardown, given_up)
-
-        with Crew(self._state.settings.jobs, work) as crew:
-            while True:
-                for pick in self._trials.next(crew.running, crew.free):
-                    self._trials.begin(pick)
-                    crew.begin(pick)
-                if not crew.running:
-                    return
-                crew.take_back()
-                crew.give_up(self._trials.needless_now(crew.running))
 
     @contextmanager
     def _runtime(self) -> Iterator[Runtime]:
@@ -139,7 +130,27 @@ class _Session:
                 scrub_file(log)  # a killed run leaves its last log as the server wrote it
             yield runtime
         finally:
-            runtime.close(self._trials.needless())
+            runtime.close(needless(self._state))
+
+
+def _one_by_one(trials: Trials) -> None:
+    """In this thread, so that an interrupt ends a trial wherever it is."""
+    while picks := trials.next(frozenset(), 1):
+        trials.begin(picks[0])
+        trials.test(picks[0], threading.Event())
+
+
+def _side_by_side(trials: Trials, size: int) -> None:
+    """Several trials at once, each result used as it arrives."""
+    with Crew(size, trials.test) as crew:
+        while True:
+            for pick in trials.next(crew.running, crew.free):
+                trials.begin(pick)
+                crew.begin(pick)
+            if not crew.running:
+                return
+            crew.take_back()
+            crew.give_up(trials.needless_now(crew.running))
 
 
 def _torn_note(torn: bytes) -> str:

@@ -40,6 +40,8 @@ class RunSettings(Frozen):
     sweep: bool = False
     confidence: float = 0.95
     jobs: int = 1
+    tensor_parallel: int = 1
+    slots_per_gpu: int = 1
     runtime: str = "venv"
     device: Device
     latest_deps: bool = False
@@ -106,6 +108,8 @@ def _replay_words(s: RunSettings) -> list[str]:
     words += ["--sweep"] if s.sweep else []
     words += _unless_default("--confidence", s.confidence, 0.95)
     words += _unless_default("--jobs", s.jobs, 1)
+    words += _unless_default("--tp", s.tensor_parallel, 1)
+    words += _unless_default("--slots-per-gpu", s.slots_per_gpu, 1)
     words += ["--runtime", s.runtime, "--device", s.device, "--model", s.model]
     words += ["--skeleton"] if s.skeleton else []
     words += _each("--serve-arg", s.serve_args) + _each("--env", s.env)

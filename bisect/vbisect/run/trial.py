@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -52,14 +52,15 @@ def run_trial(
     emit: Emit,
     tear_down: TearDown,
     given_up: threading.Event,
+    boot_turn: AbstractContextManager[None],
 ) -> TrialRecord:
     """Carry out ``spec``. Whatever keeps the release from being judged becomes a typed skip.
 
     ``fetch`` gives the build, waiting for it. Raises ``HostError``, ``ProbeAbort`` and
     ``KeyboardInterrupt``, which concern the run, not the release, and ``Cancelled`` once it is
-    ``given_up``.
+    ``given_up``. The server boots inside of ``boot_turn``.
     """
-    trial = _Trial(spec, emit, tear_down, given_up)
+    trial = _Trial(spec, emit, tear_down, given_up, boot_turn)
     try:
         trial.carry_out(fetch)
     except Untestable as skip:
@@ -74,6 +75,7 @@ class _Trial:
     emit: Emit
     tear_down: TearDown
     given_up: threading.Event
+    boot_turn: AbstractContextManager[None]
     tally: Tally = field(default_factory=Tally)
     settled: Outcome | None = None
     signature: str | None = None
@@ -110,7 +112,9 @@ class _Trial:
     def _launch_and_observe(self, fetched: Fetched, running: ExitStack) -> None:
         began = time.monotonic()
         try:
-            server = running.enter_context(fetched.launch(self._launch_spec(), self.given_up))
+            with self.boot_turn:
+                launched = fetched.launch(self._launch_spec(), self.given_up)
+                server = running.enter_context(launched)
         except Untestable:
             self.seconds["boot"] = time.monotonic() - began
             raise
@@ -291,6 +295,7 @@ class _Trial:
             boot_timeout=self.spec.boot_timeout,
             log=self.spec.directory / "server.log",
             owner=self.spec.run_dir,
+            gpus=self.spec.gpus,
         )
 
     def _keep_environment(self, fetched: Fetched, server: Server) -> None:

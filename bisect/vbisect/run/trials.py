@@ -16,11 +16,15 @@ from vbisect.run.answer import moved_ends
 from vbisect.run.journal import EventKind
 from vbisect.run.records import Partial, TrialRecord, TrialSpec
 from vbisect.run.runtimes import Fetched, Runtime
+from vbisect.run.settings import RunSettings
+from vbisect.run.slots import Slot, SlotPool
 from vbisect.run.state import RunState
 from vbisect.run.teardown import Teardown
+from vbisect.run.times import learn
 from vbisect.run.trial import Emit, run_trial
 from vbisect.search import (
     Aim,
+    Costs,
     Outcome,
     Seen,
     likely_after,
@@ -39,7 +43,17 @@ _GLANCE_SECONDS = 0.25
 class Trials:
     """What is to be tested of a run, and the testing. ``lock`` guards ``state``."""
 
-    def __init__(self, state: RunState, run_dir: Path, emit: Emit, lock: threading.RLock) -> None:
+    def __init__(
+        self,
+        state: RunState,
+        run_dir: Path,
+        emit: Emit,
+        lock: threading.RLock,
+        *,
+        runtime: Runtime,
+        teardown: Teardown,
+        slots: SlotPool,
+    ) -> None:
         self._state = state
         self._run_dir = run_dir
         self._emit = emit
@@ -48,10 +62,16 @@ class Trials:
         self._under_trial: dict[int, None] = {}
         self._lost_lock = threading.Lock()
         self._losses = 0
+        self._runtime = runtime
+        self._teardown = teardown
+        self._slots = slots
+        self._times = learn(run_dir.parent, state.settings, state)
 
     def next(self, running: frozenset[int], free: int) -> tuple[int, ...]:
         """Up to ``free`` candidates to begin with now, beside those ``running``."""
-        return next_picks(self._aim, self._seen(running), free=free) if free else ()
+        if not free:
+            return ()
+        return next_picks(self._aim, self._seen(running), self._costs(), free=free)
 
     def needless_now(self, running: frozenset[int]) -> frozenset[int]:
         """Those of ``running`` whose outcome can no longer matter."""
@@ -62,13 +82,12 @@ class Trials:
         with self._lock:
             self._under_trial[pick] = None
 
-    def test(
-        self, pick: int, runtime: Runtime, teardown: Teardown, given_up: threading.Event
-    ) -> None:
+    def test(self, pick: int, given_up: threading.Event) -> None:
         """Carry out a trial that was begun, and record what it came to."""
         release = self._state.settings.candidates[pick]
         try:
-            record = self._trial(release, pick, runtime, teardown, given_up)
+            with self._slots.taken(given_up) as slot:
+                record = self._trial(release, given_up, slot)
             record = self._unless_another_failure(record, pick, given_up)
         except Cancelled:
             self._emit(EventKind.TRIAL_GIVEN_UP, version=release.version)
@@ -78,30 +97,25 @@ class Trials:
                 EventKind.TRIAL_FINISHED, record=record.model_dump(mode="json", by_alias=True)
             )
         finally:
-            self._over(pick, runtime)
+            self._over(pick)
         if record.outcome is not Outcome.SKIP:
             self._say_when_an_end_moved(pick)
 
-    def _trial(
-        self,
-        release: Release,
-        pick: int,
-        runtime: Runtime,
-        teardown: Teardown,
-        given_up: threading.Event,
-    ) -> TrialRecord:
+    def _trial(self, release: Release, given_up: threading.Event, slot: Slot) -> TrialRecord:
         """The record of a trial, begun again when the runtime was lost during it."""
 
         def fetch() -> Fetched:
             with self._lock:
-                self._expect(runtime)
-            return runtime.fetch(release, given_up)
+                self._expect()
+            return self._runtime.fetch(release, given_up)
 
         for attempt in range(_LOST_TIMES):
             losses = self._losses
             self._emit(EventKind.TRIAL_STARTED, version=release.version)
             try:
-                return run_trial(self._spec(release), fetch, self._emit, teardown, given_up)
+                turn = self._slots.boot_turn(slot, given_up)
+                spec = self._spec(release, slot)
+                return run_trial(spec, fetch, self._emit, self._teardown, given_up, turn)
             except EngineLost as lost:
                 if given_up.is_set():
                     raise Cancelled from None
@@ -112,15 +126,15 @@ class Trials:
                     ) from None
                 again = f"The trial of {release.version} begins again once it is back."
                 self._emit(EventKind.NOTE, text=f"{lost} {again}")
-                self._recover(runtime, losses)
-                teardown.settle()  # what the lost trial opened writes into the same folder
+                self._recover(losses)
+                self._teardown.settle()  # what the lost trial opened writes into the same folder
         raise AssertionError("the last attempt returns or raises")
 
-    def _recover(self, runtime: Runtime, losses: int) -> None:
+    def _recover(self, losses: int) -> None:
         """Have the runtime back, unless another trial that was lost with it has it back already."""
         with self._lost_lock:
             if losses == self._losses:
-                runtime.recover()
+                self._runtime.recover()
                 self._losses += 1
 
     def _unless_another_failure(
@@ -154,39 +168,38 @@ class Trials:
         ends = testable_ends(self._aim.count, self._state.outcomes)
         return (ends.low, ends.high, pick).index(pick) if ends else 0
 
-    def _over(self, pick: int, runtime: Runtime) -> None:
+    def _over(self, pick: int) -> None:
         """The trial is over; what waits for its room is fetched now."""
         with self._trial_over:
             self._under_trial.pop(pick, None)
             self._trial_over.notify_all()
             if self._under_trial:
-                self._expect(runtime)
+                self._expect()
 
-    def _expect(self, runtime: Runtime) -> None:
+    def _expect(self) -> None:
         """Have the builds fetched of what is under trial, then of what may come after it."""
         settings = self._state.settings
         seen = self._seen(frozenset(self._under_trial))
-        following = likely_after(self._aim, seen, jobs=settings.jobs, depth=runtime.lookahead)
+        costs = self._costs()
+        following = likely_after(
+            self._aim, seen, costs, jobs=settings.jobs, depth=self._runtime.lookahead
+        )
         wanted = [*self._under_trial, *(i for i in following if i not in self._under_trial)]
-        runtime.expect([settings.candidates[i] for i in wanted], self._worth_keeping())
+        self._runtime.expect([settings.candidates[i] for i in wanted], self._worth_keeping())
 
     @property
     def _aim(self) -> Aim:
-        settings = self._state.settings
-        return Aim(
-            count=len(settings.candidates),
-            find=settings.find,
-            sweep=settings.sweep,
-            confidence=settings.confidence,
-        )
+        return aim_of(self._state.settings)
 
     def _seen(self, running: frozenset[int]) -> Seen:
         with self._lock:
-            return Seen(
-                outcomes=self._state.outcomes,
-                running=running,
-                cheap_skips=self._state.skipped_unbooted,
-            )
+            return seen_of(self._state, running)
+
+    def _costs(self) -> Costs:
+        candidates = self._state.settings.candidates
+        with self._lock:
+            times = self._times.after(self._state)
+        return times.costs(candidates, self._runtime.arrived(candidates))
 
     def _worth_keeping(self) -> list[Release]:
         """The tested neighbours of the change, as far as they are known."""
@@ -194,14 +207,7 @@ class Trials:
         stretch = remaining_range(len(settings.candidates), self._state.outcomes)
         return [settings.candidates[index] for index in stretch or ()]
 
-    def needless(self) -> list[Release]:
-        """What the finished search never tested; all may still be wanted where it goes on."""
-        if self.next(frozenset(), 1):
-            return []
-        settings, records = self._state.settings, self._state.records
-        return [release for release in settings.candidates if release.version not in records]
-
-    def _spec(self, release: Release) -> TrialSpec:
+    def _spec(self, release: Release, slot: Slot) -> TrialSpec:
         settings, state = self._state.settings, self._state
         with self._lock:
             weakest, reference = state.weakest, state.reference
@@ -212,6 +218,7 @@ class Trials:
             arguments=(
                 *effective_arguments(settings.model_args, release.version),
                 *effective_arguments(settings.serve_args, release.version),
+                *slot.arguments,
             ),
             environment={
                 **settings.model_env,
@@ -224,6 +231,7 @@ class Trials:
             reference=reference,
             earlier=earlier,
             run_dir=self._run_dir.absolute(),
+            gpus=slot.gpus,
         )
 
     def _say_when_an_end_moved(self, pick: int) -> None:
@@ -232,3 +240,25 @@ class Trials:
             texts = moved_ends(self._state, pick, pick)
         for text in texts:
             self._emit(EventKind.NOTE, text=text)
+
+
+def aim_of(settings: RunSettings) -> Aim:
+    """What a run looks for."""
+    return Aim(
+        count=len(settings.candidates),
+        find=settings.find,
+        sweep=settings.sweep,
+        confidence=settings.confidence,
+    )
+
+
+def seen_of(state: RunState, running: frozenset[int] = frozenset()) -> Seen:
+    """What a run knows, with the candidates that are ``running``."""
+    return Seen(outcomes=state.outcomes, running=running, cheap_skips=state.skipped_unbooted)
+
+
+def needless(state: RunState) -> list[Release]:
+    """What a finished search never tested; all may still be wanted where it goes on."""
+    if next_picks(aim_of(state.settings), seen_of(state)):
+        return []
+    return [r for r in state.settings.candidates if r.version not in state.records]

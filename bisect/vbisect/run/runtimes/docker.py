@@ -20,7 +20,7 @@ from vbisect.builds.pulls import Pulls
 from vbisect.engine import connect
 from vbisect.engine.images import plain_http_registries, platform_of
 from vbisect.engine.leftovers import owner_labels, remove_leftovers
-from vbisect.errors import HostError, UsageError
+from vbisect.errors import EngineLost, HostError, UsageError
 from vbisect.launch import LaunchSpec, Server
 from vbisect.launch.container import launch_container
 from vbisect.launch.container_settings import ContainerImage, ContainerOptions, token_variables
@@ -100,6 +100,17 @@ class DockerRuntime:
             launch=partial(self._launch, release, image),
             notes=tuple(notes),
         )
+
+    def arrived(self, releases: Sequence[Release]) -> dict[str, float]:
+        """By the names that images had when they were pulled: a tag may have moved since."""
+        requests = {release.version: self._request(release) for release in releases}
+        try:
+            names = self._store.names()
+        except EngineLost:  # whoever needs the engine next says so
+            return {}
+        there = {v: 1.0 for v, request in requests.items() if request.reference in names}
+        coming = self._pulls.arrived()
+        return there | {v: coming[r] for v, r in requests.items() if r in coming and v not in there}
 
     def recover(self) -> None:
         """Wait for the engine; what it left of the lost trial is removed."""

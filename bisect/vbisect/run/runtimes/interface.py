@@ -55,6 +55,13 @@ class Runtime(Protocol):
         """
         ...
 
+    def arrived(self, releases: Sequence[Release]) -> dict[str, float]:
+        """The share, in [0, 1], of each build that is on the host, by version, at a glance.
+
+        Those of which nothing is known to be there are left out.
+        """
+        ...
+
     def recover(self) -> None:
         """Wait until what was lost is back; raises ``HostError`` when it does not come back."""
         ...

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from vbisect.builds import Environment, EnvironmentRequest, Prefetcher, ensure_environment
-from vbisect.builds.environment import in_use
+from vbisect.builds.environment import in_use, is_finished
 from vbisect.launch import LaunchSpec, Server, launch_process
 from vbisect.paths import with_tilde
 from vbisect.processes import end_orphans
@@ -57,6 +57,10 @@ class VenvRuntime:
             launch=partial(_launch, environment),
             notes=environment.notes,
         )
+
+    def arrived(self, releases: Sequence[Release]) -> dict[str, float]:
+        requests = {release.version: self._request(release) for release in releases}
+        return {v: 1.0 for v, request in requests.items() if request and is_finished(request)}
 
     def recover(self) -> None:
         """Nothing runs the processes but this machine."""

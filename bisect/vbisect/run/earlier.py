@@ -1,0 +1,286 @@
+"""Trials of earlier runs that count again, so that nothing known is tested twice.
+
+A trial counts again for the same release, build digest, probe, model, serve arguments, environment
+and device. What vbisect cannot compare does not count: a variable that was passed on by its name
+alone (a token's value changes no answer, so of those the name is enough), and a command or a local
+model whose files were changed after that run began.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from math import inf
+from pathlib import Path
+from stat import S_ISDIR, S_ISREG
+
+from vbisect.errors import UsageError
+from vbisect.launch import effective_arguments, effective_environment
+from vbisect.locks import Locked, file_lock
+from vbisect.probes import FailureKind
+from vbisect.run.journal import FILE_NAME as JOURNAL
+from vbisect.run.journal import Event, EventKind, read_journal
+from vbisect.run.records import TrialRecord
+from vbisect.run.settings import RunSettings
+from vbisect.run.state import replay
+from vbisect.search import Counts, Outcome, judge
+from vbisect.text import is_secret_name
+
+MOST_RUNS = 200
+"""How many run directories are looked at, those written to last."""
+
+_LARGEST_JOURNAL = 64 * 2**20
+"""Bytes; a usual journal has a thousandth of it."""
+
+_CLOCKS_DIFFER = 2.0
+"""Seconds: file systems keep time more coarsely than events do."""
+
+_UNREADABLE = (UsageError, OSError, RecursionError)
+
+_SCHEMA = RunSettings.model_fields["schema_version"].default
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A trial that counts again, and the id of the run that carried it out."""
+
+    record: TrialRecord
+    run_id: str
+
+
+class EarlierTrials:
+    """The trials in the run directories below ``results`` but ``own``, for a run of ``settings``.
+
+    The directories are listed once, and read as far as a question needs it. May be asked by
+    several threads at once; whatever is found there, nothing is raised.
+    """
+
+    def __init__(self, results: Path, settings: RunSettings, own: Path) -> None:
+        self._settings = settings
+        self._runs = earlier_runs(results, own)
+        self._changed = _changed(settings)
+        self._lock = threading.Lock()
+
+    def find(self, version: str, digest: str) -> Earlier | None:
+        """The newest pass or fail of ``version`` that counts again with the build ``digest``."""
+        newest: Finished | None = None
+        run_id = ""
+        with self._lock:
+            for run, settings in self._alike(version):
+                if newest is not None and newest.at > run.written + _CLOCKS_DIFFER:
+                    break  # nothing in this run and the following ones is as new
+                trial = self._judged(run, version) if run.mentions(digest) else None
+                if trial is None or trial.digest != digest:
+                    continue
+                if newest is None or trial.at > newest.at:
+                    newest, run_id = trial, settings.run_id
+        if newest is None:
+            return None
+        return Earlier(newest.record, newest.record.earlier_run or run_id)
+
+    def may_find(self, version: str) -> bool:
+        """Whether ``find`` finds ``version`` by any digest; if not, fetching it to ask is vain."""
+        with self._lock:
+            runs = (run for run, _ in self._alike(version) if run.mentions(version))
+            return any(self._judged(run, version) is not None for run in runs)
+
+    def _judged(self, run: EarlierRun, version: str) -> Finished | None:
+        """What ``version`` came to there, unless the probe or the model was changed since."""
+        trial = run.judged.get(version)
+        return trial if trial is not None and self._changed < run.began else None
+
+    def _alike(self, version: str) -> Iterator[tuple[EarlierRun, RunSettings]]:
+        """The runs that test ``version`` as this one does, those written to last first."""
+        asked = _asked(self._settings, version)
+        if asked is None or self._changed == inf:
+            return
+        for run in self._runs:
+            settings = run.settings
+            if settings is not None and _asked(settings, version) == asked:
+                yield run, settings
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A record, and when it was made, in seconds since the epoch."""
+
+    record: TrialRecord
+    at: float
+
+    @property
+    def digest(self) -> str:
+        """The digest of the build; empty when there was none."""
+        return self.record.build.digest if self.record.build else ""
+
+
+class EarlierRun:
+    """A run directory, read as far as it is asked about.
+
+    ``written`` is when its journal was last written to, in seconds since the epoch: none of its
+    trials is later.
+    """
+
+    def __init__(self, run_dir: Path, written: float) -> None:
+        self._run_dir = run_dir
+        self.written = written
+
+    @cached_property
+    def settings(self) -> RunSettings | None:
+        """The settings; ``None`` when they cannot be read, or are of another schema."""
+        try:
+            settings = RunSettings.read(self._run_dir)
+        except _UNREADABLE:
+            return None
+        return settings if settings.schema_version == _SCHEMA else None
+
+    def mentions(self, text: str) -> bool:
+        """Whether the journal has ``text`` as a value: quicker to tell than what it says of it."""
+        if "_told" in vars(self):  # replayed already
+            return True
+        try:
+            return json.dumps(text).encode() in (self._run_dir / JOURNAL).read_bytes()
+        except OSError:
+            return False
+
+    @property
+    def trials(self) -> tuple[Finished, ...]:
+        """Its trials in their order; none while it is at work, or when its journal is damaged."""
+        return self._told[1]
+
+    @property
+    def began(self) -> float:
+        """When it began, in seconds since the epoch; minus infinity when it has no trials."""
+        return self._told[0]
+
+    @cached_property
+    def judged(self) -> dict[str, Finished]:
+        """Its passes and fails, by version."""
+        judged = (trial for trial in self.trials if trial.record.outcome is not Outcome.SKIP)
+        return {trial.record.version: trial for trial in judged if trial.digest}
+
+    @cached_property
+    def _told(self) -> tuple[float, tuple[Finished, ...]]:
+        """What the journal tells: the beginning and the trials."""
+        nothing: tuple[float, tuple[Finished, ...]] = (-inf, ())
+        if self.settings is None or _at_work(self._run_dir):
+            return nothing
+        try:
+            events, _ = read_journal(self._run_dir)
+            state = replay(self.settings, events, self._run_dir)
+        except _UNREADABLE:
+            return nothing
+        at = {
+            event["record"]["version"]: _moment(event)
+            for event in events
+            if event["event"] == EventKind.TRIAL_FINISHED
+        }
+        trials = tuple(Finished(record, at[v]) for v, record in state.records.items())
+        return (_moment(events[0]), trials) if trials else nothing
+
+
+def earlier_runs(results: Path, own: Path | None = None) -> list[EarlierRun]:
+    """The run directories below ``results`` but ``own``, those written to last first, 200 at most.
+
+    Nothing is read yet. A folder without a journal is none; what cannot be listed is empty.
+    """
+    found: list[EarlierRun] = []
+    with suppress(OSError):
+        besides = own.resolve() if own else None
+        for folder in results.iterdir():
+            with suppress(OSError):
+                journal = (folder / JOURNAL).stat()
+                readable = S_ISREG(journal.st_mode) and journal.st_size <= _LARGEST_JOURNAL
+                if readable and folder.resolve() != besides:
+                    found.append(EarlierRun(folder, journal.st_mtime))
+    return sorted(found, key=lambda run: run.written, reverse=True)[:MOST_RUNS]
+
+
+def usable(
+    record: TrialRecord,
+    confidence: float,
+    weakest: Counts | None,
+    reference: FailureKind | None,
+) -> bool:
+    """Whether the ``record`` of an earlier run settles its release in this one, at ``confidence``.
+
+    ``weakest`` is this run's failing release that fails least often, and ``reference`` the kind of
+    failure that is its bug; both are ``None`` as long as nothing has failed.
+    """
+    seen = record.observations
+    if record.outcome is Outcome.FAIL:
+        if reference is not None and record.failure_kind is not reference:
+            return False
+        if record.failure_kind is FailureKind.CRASHED:
+            return seen.fails > 0  # a crash ends the boot: more than one cannot be seen of it
+    elif seen.other:
+        return False
+    return judge(seen.counts, confidence, weakest) is record.outcome
+
+
+def _asked(settings: RunSettings, version: str) -> tuple[object, ...] | None:
+    """All that a trial of ``version`` depends on but its build; ``None`` if that is not known."""
+    try:
+        passed_on = {v.text for v in settings.env if "=" not in v.text and v.applies_to(version)}
+        arguments = (
+            *effective_arguments(settings.model_args, version),
+            *effective_arguments(settings.serve_args, version),
+        )
+        assigned = effective_environment((v for v in settings.env if "=" in v.text), version)
+    except ValueError:  # not what vbisect wrote
+        return None
+    if not all(is_secret_name(name) for name in passed_on):
+        return None
+    return (
+        settings.device,
+        settings.runtime,
+        settings.model,
+        settings.model_path,
+        settings.n_choices,
+        settings.command,
+        arguments,
+        {**settings.model_env, **assigned},
+        passed_on,
+    )
+
+
+def _changed(settings: RunSettings) -> float:
+    """When a file that the probe or the model is made of last changed, in seconds since the epoch.
+
+    Minus infinity when neither is made of files, infinity when it cannot be told.
+    """
+    files = []
+    for word in settings.command.command if settings.command else ():
+        for path in (Path(word), Path(word.partition("=")[2] or word)):
+            with suppress(OSError, ValueError):  # most words are no paths, some cannot be any
+                files.append(path.stat())
+    if any(S_ISDIR(file.st_mode) for file in files):
+        return inf  # whatever is in there may be part of the check
+    try:
+        model = Path(settings.model_path).expanduser()
+        # the digest of a tiny model is part of its path
+        if model.is_dir() and not settings.model.startswith("tiny:"):
+            files += [path.stat() for path in (model, *model.iterdir())]
+    except (OSError, RuntimeError):
+        return inf
+    return max((file.st_ctime for file in files), default=-inf)
+
+
+def _at_work(run_dir: Path) -> bool:
+    """Whether a living vbisect holds the run; also when that cannot be told."""
+    try:
+        if not (run_dir / "lock").exists():
+            return False
+        with file_lock(run_dir / "lock", shared=True):
+            return False
+    except (Locked, OSError):
+        return True
+
+
+def _moment(event: Event) -> float:
+    """When an event that was replayed happened, in seconds since the epoch."""
+    return datetime.fromisoformat(event["at"]).timestamp()
