@@ -1,0 +1,87 @@
+"""``vbisect simulate``: how a search does in a declared world, in virtual time."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from vbisect.errors import UsageError
+from vbisect.simulate import (
+    STRATEGIES,
+    Answer,
+    Run,
+    Status,
+    Summary,
+    Trial,
+    read_world,
+    simulate,
+    summarise,
+)
+
+
+def simulate_world(
+    path: Path, *, repeat: int | None, strategy: str, confidence: float, json_output: bool
+) -> None:
+    """Print how ``strategy`` does in the world in ``path``: its figures over ``repeat`` runs.
+
+    ``None`` is one run, whose trials and answer are printed too. Raises ``UsageError``.
+    """
+    if strategy not in STRATEGIES:
+        raise UsageError(f"--strategy {strategy}: choose one of {', '.join(STRATEGIES)}.")
+    if not 0.5 <= confidence < 1:
+        raise UsageError(f"--confidence {confidence:g}: it must be at least 0.5 and below 1.")
+    if repeat is not None and repeat < 1:
+        raise UsageError(f"--repeat {repeat}: it must be at least 1.")
+    world = read_world(path)
+    runs = [
+        simulate(world, STRATEGIES[strategy](world.candidates, confidence), number)
+        for number in range(repeat or 1)
+    ]
+    summary = summarise(runs)
+    only = runs[0] if repeat is None else None
+    if json_output:
+        print(json.dumps(asdict(summary) | (_as_json(only) if only else {})))
+    else:
+        print("\n".join([*(_lines(only) if only else ()), *_summary_lines(summary)]))
+
+
+def _as_json(run: Run) -> dict[str, object]:
+    return {"answer": asdict(run.answer), "trials": [asdict(trial) for trial in run.trials]}
+
+
+def _lines(run: Run) -> list[str]:
+    """The trials in the order in which they ended, then the answer."""
+    return [*map(_trial_line, run.trials), f"answer: {_told(run.answer)}"]
+
+
+def _trial_line(trial: Trial) -> str:
+    outcome = trial.outcome or "cancelled"
+    counts = f"{trial.counts.passes} / {trial.counts.fails}"
+    return f"{trial.ended:10.0f} s  version {trial.index:<6} {outcome:9}  {counts}"
+
+
+def _told(answer: Answer) -> str:
+    """The answer in one line; versions are the indices of candidates."""
+    if answer.status is Status.NONE:
+        return "none: no change in range"
+    if not answer.suspects:
+        return f"{answer.status}"
+    suspects = ", ".join(map(str, answer.suspects))
+    told = f"{answer.change or 'change'} in {'' if len(answer.suspects) == 1 else 'one of '}"
+    told += suspects
+    if answer.confidence is not None:
+        told += f", confidence {answer.confidence:.3f}"
+    return f"{answer.status}: {told}"
+
+
+def _summary_lines(summary: Summary) -> list[str]:
+    return [
+        f"runs:         {summary.runs}",
+        f"wrong:        {summary.wrong}",
+        f"inconclusive: {summary.inconclusive}",
+        f"boots:        {summary.boots_mean:.2f} on average",
+        f"requests:     {summary.requests_mean:.1f} on average",
+        f"virtual time: {summary.virtual_s_mean:.0f} s on average, "
+        f"{summary.virtual_s_p95:.0f} s in 95 of 100 runs",
+    ]

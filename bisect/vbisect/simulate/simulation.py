@@ -1,0 +1,203 @@
+"""One run in virtual time: slots that trials occupy, and results used as they arrive.
+
+A trial fetches its build unless it is on disk, boots, then sends requests one at a time until its
+boot is judged. What it will see is drawn when it starts; the search learns of it when it ends. A
+trial that has become pointless is cancelled on the spot, and frees its slot.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from vbisect.search import Costs, Counts, Outcome, Seen
+from vbisect.simulate.answer import Answer, is_wrong
+from vbisect.simulate.strategies import Judge, Strategy
+from vbisect.simulate.world import World
+
+MOST_BOOTS = 100_000
+MOST_REQUESTS = 100_000
+
+
+class SearchStuck(RuntimeError):
+    """A strategy did not come to an end, or asked for what cannot be: a defect of its own."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial: seconds of virtual time at its start, its boot and its end, and what it saw.
+
+    ``outcome`` is ``None`` for one that was cancelled; ``counts`` and ``ended`` are then what there
+    was of it until that moment.
+    """
+
+    index: int
+    started: float
+    boots_at: float
+    ended: float
+    outcome: Outcome | None
+    counts: Counts
+
+    @property
+    def booted(self) -> bool:
+        """Whether its server was started before the trial ended."""
+        return self.outcome is not None or self.boots_at < self.ended
+
+
+@dataclass(frozen=True)
+class Run:
+    """One simulated run: its trials by the time they ended, and what it answered.
+
+    ``virtual_s`` is the time until the answer stood, in seconds.
+    """
+
+    trials: tuple[Trial, ...]
+    answer: Answer
+    virtual_s: float
+    wrong: bool
+
+    @property
+    def boots(self) -> int:
+        """Servers started, those of trials cancelled later included."""
+        return sum(trial.booted for trial in self.trials)
+
+    @property
+    def requests(self) -> int:
+        """Requests answered."""
+        return sum(trial.counts.total for trial in self.trials)
+
+
+def simulate(world: World, strategy: Strategy, run_number: int = 0) -> Run:
+    """Run ``strategy`` once against ``world``; the same ``run_number`` gives the same run.
+
+    Raises ``SearchStuck`` when the strategy never ends.
+    """
+    return _Simulation(world, strategy, random.Random(world.seed + run_number)).run()
+
+
+@dataclass
+class _Simulation:
+    """The state between two events."""
+
+    world: World
+    strategy: Strategy
+    dice: random.Random
+    now: float = 0.0
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    boots: dict[int, tuple[Counts, ...]] = field(default_factory=dict)
+    running: dict[int, Trial] = field(default_factory=dict)
+    failed: dict[int, list[bool]] = field(default_factory=dict)
+    ends: list[tuple[float, int]] = field(default_factory=list)
+    trials: list[Trial] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        on_disk = set(self.world.cached)
+        fetch = [
+            0.0 if index in on_disk else self.world.fetch_s
+            for index in range(self.world.candidates)
+        ]
+        self.fetch = fetch  # the search sees each fetch that becomes free
+        self.costs = Costs(fetch, self.world.boot_s, self.world.request_s)
+
+    def run(self) -> Run:
+        """Let trials start and end until the strategy is done."""
+        while not self.strategy.is_over(self._seen()):
+            self._start_trials()
+            if not self.running:
+                break
+            self._end_next_trials()
+            for index in self.strategy.pointless(self._seen()) & self.running.keys():
+                self._cancel(index)
+            if len(self.trials) > MOST_BOOTS:
+                raise SearchStuck(f"no answer after {MOST_BOOTS} boots")
+        for index in list(self.running):
+            self._cancel(index)
+        answer = self.strategy.answer(self._seen())
+        return Run(tuple(self.trials), answer, self.now, is_wrong(answer, self.world))
+
+    def _seen(self) -> Seen:
+        return Seen(
+            outcomes=dict(self.outcomes),
+            boots=dict(self.boots),
+            running=frozenset(self.running),
+            cheap_skips=frozenset(),  # an untestable candidate of a world fails only at its boot
+        )
+
+    def _start_trials(self) -> None:
+        free = self.world.jobs - len(self.running)
+        if not free:
+            return
+        for index in self.strategy.picks(self._seen(), self.costs, free)[:free]:
+            if index in self.running or not 0 <= index < self.world.candidates:
+                raise SearchStuck(f"candidate {index} was picked, which cannot be started")
+            trial = self._draw(index)
+            self.running[index] = trial
+            heapq.heappush(self.ends, (trial.ended, index))
+
+    def _draw(self, index: int) -> Trial:
+        """The trial that starts now, as it will be if it may end."""
+        boots_at = self.now + self.fetch[index]
+        ready = boots_at + self.world.boot_s
+        if index in self.world.skipped:
+            return Trial(index, self.now, boots_at, ready, Outcome.SKIP, Counts())
+        judge = self.strategy.judge(self._seen(), index, self.costs)
+        self.failed[index] = []
+        outcome = self._ask(index, judge)
+        counts = _counts(self.failed[index])
+        ended = ready + counts.total * self.world.request_s
+        return Trial(index, self.now, boots_at, ended, outcome, counts)
+
+    def _ask(self, index: int, judge: Judge) -> Outcome:
+        """Send requests to a server until its boot is judged."""
+        rate, failed = self.world.failure_rate(index), self.failed[index]
+        fails = 0
+        while len(failed) < MOST_REQUESTS:
+            failed.append(self.dice.random() < rate)
+            fails += failed[-1]
+            outcome = judge(Counts(len(failed) - fails, fails))
+            if outcome is not None:
+                return outcome
+        raise SearchStuck(f"candidate {index} was not judged after {MOST_REQUESTS} requests")
+
+    def _end_next_trials(self) -> None:
+        """Go on to when the next trial ends; all that end at that instant are seen together."""
+        self.now = min(trial.ended for trial in self.running.values())
+        while self.ends and self.ends[0][0] <= self.now:
+            ended, index = heapq.heappop(self.ends)
+            trial = self.running.get(index)
+            if trial is not None and trial.ended == ended:  # else it was cancelled
+                self._end(trial)
+
+    def _end(self, trial: Trial) -> None:
+        assert trial.outcome is not None
+        del self.running[trial.index]
+        self.trials.append(trial)
+        self.fetch[trial.index] = 0.0
+        self.outcomes[trial.index] = trial.outcome
+        if trial.outcome is not Outcome.SKIP:
+            self.boots[trial.index] = (*self.boots.get(trial.index, ()), trial.counts)
+
+    def _cancel(self, index: int) -> None:
+        """Stop a trial now; its build stays on disk if it has been fetched."""
+        trial = self.running.pop(index)
+        if trial.boots_at <= self.now:
+            self.fetch[index] = 0.0
+        counts = _counts(self.failed.get(index, [])[: self._answered(trial)])
+        self.trials.append(
+            Trial(trial.index, trial.started, trial.boots_at, self.now, None, counts)
+        )
+
+    def _answered(self, trial: Trial) -> int:
+        """How many of a running trial's requests have been answered by now."""
+        spent = self.now - trial.boots_at - self.world.boot_s
+        if spent < 0:
+            return 0
+        if not self.world.request_s:
+            return trial.counts.total
+        return min(trial.counts.total, int(spent / self.world.request_s))
+
+
+def _counts(failed: Sequence[bool]) -> Counts:
+    return Counts(len(failed) - sum(failed), sum(failed))

@@ -1,0 +1,124 @@
+"""A declared world: what every candidate would come to if it were tested, and what testing costs.
+
+Candidates are indices, oldest first. In a world without a change the bug is in none of them, so
+that each fails at ``false_fail_rate``.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from vbisect.errors import UsageError
+from vbisect.search import Change
+
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(ge=0, le=1)]
+
+
+class Declared(BaseModel):
+    """Read as written: no unknown key, no text where a number belongs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class DeclaredChange(Declared):
+    """The one change; ``at`` is the index of the first candidate after it."""
+
+    kind: Change
+    at: int
+
+
+class World(Declared):
+    """What is true, and what it costs to find out.
+
+    ``fail_rate`` is per request on the failing side of the change and ``false_fail_rate`` on the
+    passing side; ``untestable`` are stretches of indices, first and last included; ``cached`` are
+    the indices whose build is on disk; ``jobs`` is how many servers fit at once. ``fetch_s``,
+    ``boot_s`` and ``request_s`` are in seconds.
+    """
+
+    candidates: int = Field(ge=2, le=1_000_000)
+    change: DeclaredChange | None
+    fail_rate: Rate = 1.0
+    false_fail_rate: Rate = 0.0
+    untestable: tuple[tuple[int, int], ...] = ()
+    cached: tuple[int, ...] = ()
+    fetch_s: Seconds = 480
+    boot_s: Seconds = 150
+    request_s: Seconds = 2
+    jobs: int = Field(1, ge=1, le=1000)
+    seed: int = 7
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        newest = self.candidates - 1
+        if self.change is not None:
+            if not 1 <= self.change.at <= newest:
+                raise ValueError(
+                    f"change.at is {self.change.at}, and the first candidate after the change is "
+                    f"one of 1 to {newest}"
+                )
+            if self.false_fail_rate >= self.fail_rate:
+                raise ValueError(
+                    f"false_fail_rate {self.false_fail_rate:g} is not below fail_rate "
+                    f"{self.fail_rate:g}, so that nothing changes"
+                )
+        for first, last in self.untestable:
+            if not 0 <= first <= last <= newest:
+                raise ValueError(
+                    f"untestable [{first}, {last}] is not a first and a last index out of "
+                    f"0 to {newest}"
+                )
+        for index in self.cached:
+            if not 0 <= index <= newest:
+                raise ValueError(f"cached {index} is not an index out of 0 to {newest}")
+        return self
+
+    @cached_property
+    def skipped(self) -> frozenset[int]:
+        """The indices that cannot be tested."""
+        return frozenset(i for first, last in self.untestable for i in range(first, last + 1))
+
+    @cached_property
+    def visible_change(self) -> DeclaredChange | None:
+        """The change as far as testing can show it: ``None`` without a testable release each side.
+
+        An answer is held against this, since "no change in range" speaks of testable releases.
+        """
+        if self.change is None:
+            return None
+        before = any(i not in self.skipped for i in range(self.change.at))
+        after = any(i not in self.skipped for i in range(self.change.at, self.candidates))
+        return self.change if before and after else None
+
+    def failure_rate(self, index: int) -> float:
+        """The chance that one request to candidate ``index`` fails."""
+        if self.change is None:
+            return self.false_fail_rate
+        has_bug = (index < self.change.at) == (self.change.kind is Change.FIX)
+        return self.fail_rate if has_bug else self.false_fail_rate
+
+
+def read_world(path: Path) -> World:
+    """Read a world from a JSON file; raises ``UsageError`` with what is wrong with it."""
+    try:
+        return World.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}.") from None
+    except ValidationError as error:
+        raise UsageError(f"{path} is not a world: {_first_fault(error)}.") from None
+
+
+def _first_fault(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"{where}: there is no such key"
+    if first["type"] == "missing":
+        return f"{where} is missing"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {message}" if where else message

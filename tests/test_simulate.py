@@ -1,0 +1,509 @@
+"""Simulated runs: the declared world is what is met, virtual time adds up, confidences hold."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.calibration import calibrate, wilson
+from bench.search_worlds import draw_truths, flaky, steady
+from vbisect.cli import app
+from vbisect.search import Change, Costs, Counts, Outcome, Seen
+from vbisect.shell import run_app
+from vbisect.simulate import (
+    STRATEGIES,
+    Answer,
+    DeclaredChange,
+    Run,
+    Status,
+    Trial,
+    World,
+    is_wrong,
+    simulate,
+    summarise,
+)
+from vbisect.simulate.strategies import Judge
+
+P, F, S = Outcome.PASS, Outcome.FAIL, Outcome.SKIP
+DESIGN_EXAMPLE = """
+{"candidates": 51, "change": {"kind": "fix", "at": 23}, "fail_rate": 1.0, "false_fail_rate": 0.0,
+ "untestable": [[10, 14]], "cached": [3, 4], "fetch_s": 480, "boot_s": 150, "request_s": 2,
+ "jobs": 1, "seed": 7}
+"""
+FIGURES = {
+    *("runs", "wrong", "inconclusive", "boots_mean", "requests_mean"),
+    *("virtual_s_mean", "virtual_s_p95"),
+}
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "no candidates": ({"candidates": None}, "candidates: Input should be a valid integer"),
+    "one candidate": ({"candidates": 1}, "candidates: Input should be greater than or equal to 2"),
+    "candidates as text": ({"candidates": "51"}, "candidates: Input should be a valid integer"),
+    "unknown key": ({"banana": 1}, "banana: there is no such key"),
+    "unknown key of the change": (
+        {"change": {"kind": "fix", "at": 2, "by": 1}},
+        "change.by: there is no such key",
+    ),
+    "at zero": ({"change": {"kind": "fix", "at": 0}}, "change.at is 0, and the first candidate"),
+    "at beyond": ({"change": {"kind": "fix", "at": 10}}, "is one of 1 to 9"),
+    "kind": ({"change": {"kind": "mend", "at": 2}}, "change.kind: Input should be 'fix' or"),
+    "rate": ({"fail_rate": 1.5}, "fail_rate: Input should be less than or equal to 1"),
+    "rates alike": ({"fail_rate": 0.2, "false_fail_rate": 0.2}, "0.2 is not below fail_rate 0.2"),
+    "untestable backwards": ({"untestable": [[4, 3]]}, "untestable [4, 3] is not a first"),
+    "untestable beyond": ({"untestable": [[8, 10]]}, "untestable [8, 10] is not a first"),
+    "untestable of three": ({"untestable": [[1, 2, 3]]}, "untestable.0: "),
+    "cached beyond": ({"cached": [10]}, "cached 10 is not an index out of 0 to 9"),
+    "negative time": ({"boot_s": -1}, "boot_s: Input should be greater than or equal to 0"),
+    "endless time": ({"fetch_s": math.inf}, "fetch_s: Input should be a finite number"),
+    "no jobs": ({"jobs": 0}, "jobs: Input should be greater than or equal to 1"),
+}
+WRONG_OPTIONS: dict[str, tuple[tuple[str, ...], str]] = {
+    "strategy": (("--strategy", "guess"), "--strategy guess: choose one of vbisect, linear,"),
+    "confidence": (("--confidence", "1"), "--confidence 1: it must be at least 0.5 and below 1"),
+    "repeat": (("--repeat", "0"), "--repeat 0: it must be at least 1"),
+}
+
+
+def world(candidates: int, at: int | None, kind: str = "fix", **rest: Any) -> World:
+    """A world in few words."""
+    change = None if at is None else DeclaredChange(kind=Change(kind), at=at)
+    return World(candidates=candidates, change=change, **rest)
+
+
+def run(strategy: str, searched: World, number: int = 0) -> Run:
+    """One run at the usual confidence."""
+    return simulate(searched, STRATEGIES[strategy](searched.candidates, 0.95), number)
+
+
+def order(done: Run) -> list[tuple[int, Outcome | None]]:
+    """The trials as they ended."""
+    return [(trial.index, trial.outcome) for trial in done.trials]
+
+
+@dataclass
+class Vbisect:
+    """`vbisect simulate` with its own handling of errors."""
+
+    path: Path
+    monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str]
+
+    def __call__(self, text: str | bytes, *words: str) -> tuple[int, str, str]:
+        """Exit code, stdout and stderr for a world of this text."""
+        self.path.write_bytes(text.encode() if isinstance(text, str) else text)
+        self.monkeypatch.setattr(sys, "argv", ["vbisect", "simulate", str(self.path), *words])
+        code = run_app(app)
+        said = self.capsys.readouterr()
+        return code, said.out, said.err
+
+
+@pytest.fixture
+def vbisect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Vbisect:
+    """The command over a world of this test."""
+    return Vbisect(tmp_path / "world.json", monkeypatch, capsys)
+
+
+def test_the_documented_world_has_the_documented_figures(tmp_path: Path) -> None:
+    path = tmp_path / "world.json"
+    path.write_text(DESIGN_EXAMPLE)
+    command = [sys.executable, "-m", "vbisect", "simulate", str(path), "--repeat", "20", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    figures = json.loads(done.stdout)
+    assert set(figures) == FIGURES
+    assert (figures["runs"], figures["wrong"], figures["inconclusive"]) == (20, 0, 0)
+    # two ends, then at least what 50 places need
+    assert 2 + 5 <= figures["boots_mean"] <= 2 + 8
+    assert done.stderr == ""
+
+
+def test_the_documented_world_is_the_default_one() -> None:
+    """What the example spells out is what a world without these keys has."""
+    declared = json.loads(DESIGN_EXAMPLE)
+    shortest = {key: declared[key] for key in ("candidates", "change")}
+    spelt = {**declared, "untestable": [], "cached": []}
+    worlds = [World.model_validate_json(json.dumps(each)) for each in (shortest, spelt)]
+    assert worlds[0] == worlds[1]
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_world_is_one_line(vbisect: Vbisect, name: str) -> None:
+    keys, said = WRONG[name]
+    declared = {"candidates": 10, "change": {"kind": "fix", "at": 4}} | keys
+    code, out, err = vbisect(json.dumps(declared))
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"vbisect: {vbisect.path} is not a world: ")
+    assert said in err
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("{", "Invalid JSON"), ("[]", "Input should be an object"), (b"\xff", "Invalid JSON")],
+)
+def test_a_file_that_holds_no_world_is_one_line(
+    vbisect: Vbisect, text: str | bytes, said: str
+) -> None:
+    code, out, err = vbisect(text)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert said in err
+
+
+@pytest.mark.parametrize("missing", ["candidates", "change"])
+def test_the_first_two_keys_are_needed(vbisect: Vbisect, missing: str) -> None:
+    declared = {"candidates": 10, "change": None}
+    del declared[missing]
+    code, _, err = vbisect(json.dumps(declared))
+    assert (code, err) == (2, f"vbisect: {vbisect.path} is not a world: {missing} is missing.\n")
+
+
+@pytest.mark.parametrize("name", WRONG_OPTIONS)
+def test_a_wrong_option_is_one_line(vbisect: Vbisect, name: str) -> None:
+    words, said = WRONG_OPTIONS[name]
+    code, out, err = vbisect(DESIGN_EXAMPLE, *words)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert said in err
+
+
+def test_a_missing_file_is_one_line(vbisect: Vbisect) -> None:
+    vbisect.monkeypatch.setattr(sys, "argv", ["vbisect", "simulate", "/nowhere/world.json"])
+    assert run_app(app) == 2
+    said = vbisect.capsys.readouterr().err
+    assert said == "vbisect: /nowhere/world.json cannot be read: No such file or directory.\n"
+
+
+def test_one_run_shows_its_trials_and_its_answer(vbisect: Vbisect) -> None:
+    text = json.dumps(
+        {
+            **{"candidates": 5, "change": {"kind": "break", "at": 2}, "cached": [0]},
+            **{"fetch_s": 100, "boot_s": 10, "request_s": 1, "untestable": [[1, 1]]},
+        }
+    )
+    code, out, err = vbisect(text, "--strategy", "linear")
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [
+        "        11 s  version 0      pass       1 / 0",
+        "       121 s  version 1      skip       0 / 0",
+        "       232 s  version 2      fail       0 / 1",
+        "answer: inconclusive: break in one of 1, 2",
+        "runs:         1",
+        "wrong:        0",
+        "inconclusive: 1",
+        "boots:        3.00 on average",
+        "requests:     2.0 on average",
+        "virtual time: 232 s on average, 232 s in 95 of 100 runs",
+    ]
+
+
+def test_many_runs_show_figures_only(vbisect: Vbisect) -> None:
+    code, out, _ = vbisect(DESIGN_EXAMPLE, "--repeat", "2", "--strategy", "midpoint")
+    assert code == 0
+    assert [line.split(":")[0] for line in out.splitlines()] == [
+        *("runs", "wrong", "inconclusive", "boots", "requests", "virtual time")
+    ]
+
+
+def test_one_run_as_json_holds_its_trials_too(vbisect: Vbisect) -> None:
+    _, out, _ = vbisect(DESIGN_EXAMPLE, "--json")
+    told = json.loads(out)
+    assert set(told) == FIGURES | {"answer", "trials"}
+    assert (told["answer"]["last_before"], told["answer"]["first_after"]) == (22, 23)
+    assert len(told["trials"]) == told["boots_mean"]
+
+
+def test_repeated_runs_are_those_of_the_following_seeds(vbisect: Vbisect) -> None:
+    """`--repeat N` is N runs whose seeds follow one another, and each seed gives one run."""
+    declared = {"candidates": 20, "change": {"kind": "fix", "at": 7}, "fail_rate": 0.4}
+
+    def requests(seed: int, repeat: int) -> float:
+        text = json.dumps(declared | {"seed": seed})
+        told = json.loads(vbisect(text, "--json", "--repeat", str(repeat))[1])
+        return float(told["requests_mean"]) * repeat
+
+    each = [requests(seed, 1) for seed in (3, 4, 5)]
+    assert requests(3, 3) == pytest.approx(sum(each))
+    assert len(set(each)) > 1
+    assert requests(4, 1) == each[1]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_run_number_gives_one_run(strategy: str) -> None:
+    searched = world(20, 7, fail_rate=0.4, false_fail_rate=0.1, jobs=2, seed=1)
+    runs = [run(strategy, searched, number) for number in range(8)]
+    assert runs == [run(strategy, searched, number) for number in range(8)]
+    assert len(set(runs)) > 1
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("kind", Change)
+def test_every_strategy_finds_every_steady_change(strategy: str, kind: str) -> None:
+    for count in (2, 3, 7):
+        for at in range(1, count):
+            done = run(strategy, world(count, at, kind))
+            named = (done.answer.change, done.answer.last_before, done.answer.first_after)
+            assert (done.answer.status, *named) == (Status.FOUND, kind, at - 1, at)
+            assert not done.wrong
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("false_fail_rate", [0.0, 1.0])
+def test_every_strategy_says_that_nothing_changes(strategy: str, false_fail_rate: float) -> None:
+    """All pass, or all fail."""
+    done = run(strategy, world(9, None, false_fail_rate=false_fail_rate))
+    assert (done.answer.status, done.wrong) == (Status.NONE, False)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_change_beside_what_cannot_be_tested_stays_open(strategy: str) -> None:
+    for at in (3, 4, 5, 6):
+        done = run(strategy, world(9, at, untestable=((3, 5),)))
+        assert (done.answer.status, done.wrong) == (Status.INCONCLUSIVE, False)
+        assert done.answer.suspects == (3, 4, 5, 6)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_where_nothing_can_be_tested_nothing_is_said(strategy: str) -> None:
+    done = run(strategy, world(4, 2, untestable=((0, 3),)))
+    assert (done.answer, done.wrong) == (Answer(Status.INCONCLUSIVE), False)
+    assert {outcome for _, outcome in order(done)} == {S}
+
+
+def test_linear_goes_upwards_until_the_outcome_changes() -> None:
+    done = run("linear", world(9, 4, untestable=((1, 1),)))
+    assert order(done) == [(0, F), (1, S), (2, F), (3, F), (4, P)]
+    assert done.requests == 4
+
+
+def test_midpoint_takes_the_ends_then_halves() -> None:
+    assert order(run("midpoint", world(9, 3))) == [(0, F), (8, P), (4, P), (2, F), (3, P)]
+
+
+def test_midpoint_takes_the_nearest_in_place_of_a_skip() -> None:
+    done = run("midpoint", world(9, 2, untestable=((0, 0), (3, 4))))
+    assert order(done) == [(0, S), (1, F), (8, P), (4, S), (3, S), (5, P), (2, P)]
+    assert (done.answer.status, done.answer.first_after) == (Status.FOUND, 2)
+
+
+def test_midpoint_takes_a_single_request_for_a_verdict() -> None:
+    """It is what flakes fool: the same world is no trouble without them."""
+    flaking = [run("midpoint", world(30, 11, fail_rate=0.3), number) for number in range(50)]
+    assert all(done.requests == done.boots for done in flaking)
+    assert sum(done.wrong for done in flaking) > 25
+    assert not run("midpoint", world(30, 11)).wrong
+
+
+def test_vbisect_is_seldom_fooled() -> None:
+    flaking = [run("vbisect", world(30, 11, fail_rate=0.3), number) for number in range(50)]
+    assert sum(done.wrong for done in flaking) <= 5
+    assert sum(done.answer.status is Status.FOUND for done in flaking) >= 40
+
+
+def test_vbisect_unsure_names_what_holds_the_confidence() -> None:
+    """One failure in five says too little of releases that passed five times: no answer yet."""
+    passing = {index: (Counts(5, 0),) for index in (1, 2, 3, 4)}
+    seen = Seen({0: F, 1: P, 2: P, 3: P, 4: P}, {0: (Counts(4, 1),), **passing})
+    answer = STRATEGIES["vbisect"](5, 0.95).answer(seen)
+    assert (answer.status, answer.change) == (Status.INCONCLUSIVE, None)
+    assert answer.confidence is not None
+    assert answer.confidence < 0.95
+    assert set(answer.suspects) > {1}
+
+
+def test_time_is_what_fetches_boots_and_requests_take() -> None:
+    """One build is on disk; what cannot be tested is fetched and booted, and never asked."""
+    costs: dict[str, Any] = {"fetch_s": 100, "boot_s": 10, "request_s": 1}
+    done = run("linear", world(9, 4, cached=(2,), untestable=((1, 1),), **costs))
+    ended = [trial.ended for trial in done.trials]
+    assert ended == [111, 111 + 110, 221 + 11, 232 + 111, 343 + 111]
+    assert done.virtual_s == 454
+    assert (done.boots, done.requests) == (5, 4)
+
+
+@dataclass
+class Scripted:
+    """Starts what `rounds` names for each number of ended trials; `useless` ends with the first."""
+
+    rounds: Mapping[int, tuple[int, ...]]
+    useless: frozenset[int] = frozenset()
+    requests: int = 3
+    fetches: list[list[float]] = field(default_factory=list)
+
+    def is_over(self, seen: Seen) -> bool:
+        return len(seen.outcomes) > max(self.rounds)
+
+    def picks(self, seen: Seen, costs: Costs, free: int) -> tuple[int, ...]:
+        self.fetches.append(list(costs.fetch))
+        return self.rounds.get(len(seen.outcomes), ())
+
+    def pointless(self, seen: Seen) -> frozenset[int]:
+        return self.useless
+
+    def judge(self, seen: Seen, index: int, costs: Costs) -> Judge:
+        return lambda counts: F if counts.total == self.requests else None
+
+    def answer(self, seen: Seen) -> Answer:
+        return Answer(Status.NONE)
+
+
+COSTS: dict[str, Any] = {"fetch_s": 100, "boot_s": 10, "request_s": 1}
+
+
+def test_servers_run_side_by_side() -> None:
+    """Four trials with two slots take as long as two, and as many boots as four."""
+    script = Scripted({0: (0, 1), 2: (2, 3), 3: ()})
+    done = simulate(world(4, None, jobs=2, **COSTS), script)
+    assert (done.virtual_s, done.boots, done.requests) == (2 * 113, 4, 12)
+
+
+def test_no_more_run_than_there_are_slots() -> None:
+    script = Scripted({0: (0, 1, 2), 1: (3, 1), 2: ()})
+    done = simulate(world(4, None, jobs=1, **COSTS), script)
+    assert order(done)[:2] == [(0, F), (3, F)]
+    assert done.virtual_s == 2 * 113
+
+
+def test_a_cancelled_trial_frees_its_slot_at_once() -> None:
+    """Candidate 0 is on disk; with its end 1 becomes pointless, and 2 takes the slot."""
+    rounds = {0: (0, 1), 1: (2, 3), 2: (), 3: ()}
+    worlds = world(4, None, cached=(0,), jobs=2, **COSTS)
+    cancelling = simulate(worlds, Scripted({**rounds, 2: ()}, useless=frozenset({1})))
+    patient = simulate(worlds, Scripted({**rounds, 2: (3,)}))
+    assert order(cancelling) == [(0, F), (1, None), (2, F), (3, F)]
+    assert cancelling.virtual_s == 13 + 113
+    assert patient.virtual_s > cancelling.virtual_s
+    # cancelled while it fetched: no boot, no request, and the fetch is lost
+    assert (cancelling.boots, cancelling.requests) == (3, 9)
+
+
+@pytest.mark.parametrize(
+    ("fetch", "asked", "boots", "requests"),
+    [(20, 3, 1, 3), (13, 3, 1, 3), (5, 3, 2, 3), (2, 3, 2, 4), (2, 9, 2, 16)],
+)
+def test_what_a_cancelled_trial_had_done_counts(
+    fetch: float, asked: int, boots: int, requests: int
+) -> None:
+    """Candidate 1 is cancelled when 0 ends: at its fetch, at its boot, or between its requests."""
+    costs: dict[str, Any] = {"fetch_s": fetch, "boot_s": 10, "request_s": 1}
+    script = Scripted({0: (0, 1), 1: ()}, useless=frozenset({1}), requests=asked)
+    done = simulate(world(2, None, cached=(0,), jobs=2, **costs), script)
+    assert order(done) == [(0, F), (1, None)]
+    assert (done.boots, done.requests) == (boots, requests)
+    assert done.virtual_s == 10 + asked
+
+
+def test_a_build_once_fetched_stays() -> None:
+    script = Scripted({0: (0,), 1: (1,), 2: ()})
+    simulate(world(2, None, cached=(1,), **COSTS), script)
+    assert script.fetches == [[100, 0], [0, 0], [0, 0]]
+
+
+@pytest.mark.parametrize(("fetch", "left"), [(5, 0), (13, 0), (20, 20)])
+def test_a_cancelled_trial_leaves_what_it_has_fetched(fetch: float, left: float) -> None:
+    """Cancelled after 13 seconds; a later trial of the same candidate has the build, or fetches."""
+    costs: dict[str, Any] = {"fetch_s": fetch, "boot_s": 10, "request_s": 1}
+    script = Scripted({0: (0, 1), 1: (1,), 2: ()}, useless=frozenset({1}))
+    done = simulate(world(2, None, cached=(0,), jobs=2, **costs), script)
+    assert script.fetches[1] == [0, left]
+    assert done.virtual_s == 13 + left + 13
+
+
+def test_what_ends_together_is_seen_together() -> None:
+    """Of two trials that end at one instant neither is cancelled for the other's sake."""
+    script = Scripted({0: (0, 1), 2: (2,)}, useless=frozenset({1}))
+    done = simulate(world(3, None, jobs=2, **COSTS), script)
+    assert order(done) == [(0, F), (1, F), (2, F)]
+
+
+def test_more_jobs_never_take_longer_and_are_no_less_right() -> None:
+    means = []
+    for jobs in (1, 2, 4):
+        runs = [run("vbisect", each) for each in draw_truths(steady(51, jobs), 40)]
+        assert not any(done.wrong for done in runs)
+        means.append(summarise(runs).virtual_s_mean)
+    assert means[0] > 1.4 * means[1] > 1.4 * 1.2 * means[2]
+
+
+FIX_4 = Answer(Status.FOUND, Change.FIX, 3, 4, True, (4,), 0.96)
+UNSURE = Answer(Status.INCONCLUSIVE, Change.FIX, 2, 5, False, (3, 4, 5))
+
+
+@pytest.mark.parametrize(
+    ("answer", "declared", "wrong"),
+    [
+        (FIX_4, world(9, 4), False),
+        (FIX_4, world(9, 5), True),
+        (FIX_4, world(9, 4, "break"), True),
+        (FIX_4, world(9, None), True),
+        (FIX_4, world(9, 4, untestable=((0, 3),)), True),
+        (Answer(Status.NONE), world(9, 4), True),
+        (Answer(Status.NONE), world(9, None), False),
+        (Answer(Status.NONE), world(9, 4, untestable=((0, 3),)), False),
+        (Answer(Status.NONE), world(9, 4, untestable=((4, 8),)), False),
+        (UNSURE, world(9, 3), False),
+        (UNSURE, world(9, 5), False),
+        (UNSURE, world(9, 6), True),
+        (UNSURE, world(9, 2), True),
+        (UNSURE, world(9, 4, "break"), True),
+        (UNSURE, world(9, None), True),
+        (Answer(Status.INCONCLUSIVE), world(9, 4), False),
+        (Answer(Status.INCONCLUSIVE, suspects=(3, 4)), world(9, 4), False),
+        (Answer(Status.INCONCLUSIVE, suspects=(3, 4)), world(9, None), False),
+        (Answer(Status.INCONCLUSIVE, suspects=(3, 4)), world(9, 5), True),
+    ],
+)
+def test_an_answer_is_held_against_the_truth(answer: Answer, declared: World, wrong: bool) -> None:
+    assert is_wrong(answer, declared) is wrong
+
+
+def ended(seconds: float, answer: Answer, wrong: bool, requests: int = 1) -> Run:
+    """A run of one trial."""
+    trial = Trial(0, 0, 0, seconds, F, Counts(0, requests))
+    return Run((trial,), answer, seconds, wrong)
+
+
+def test_figures_of_many_runs() -> None:
+    runs = [ended(seconds, FIX_4, False, requests=3) for seconds in range(1, 19)]
+    runs += [ended(100, UNSURE, True), ended(19, UNSURE, False)]
+    figures = summarise(runs)
+    assert (figures.runs, figures.wrong, figures.inconclusive) == (20, 1, 1)
+    assert (figures.boots_mean, figures.requests_mean) == (1, 56 / 20)
+    assert figures.virtual_s_mean == (sum(range(1, 20)) + 100) / 20
+    assert figures.virtual_s_p95 == 19  # nineteen of the twenty took no longer
+
+
+def test_a_calibration_sees_who_overstates() -> None:
+    """Said with 0.96: fifty right of a hundred is a lie, ninety-six is not."""
+    for right, holds in ((50, False), (90, False), (96, True), (100, True)):
+        runs = [ended(1, FIX_4, wrong=number >= right) for number in range(100)]
+        [found] = calibrate(runs)
+        assert (found.low, found.answers, found.right, found.holds) == (0.95, 100, right, holds)
+
+
+def test_only_answers_that_name_a_change_are_calibrated() -> None:
+    runs = [ended(1, UNSURE, True), ended(1, Answer(Status.NONE), True)]
+    assert calibrate(runs) == []
+
+
+def test_the_interval_is_the_published_one() -> None:
+    """81 of 263: Newcombe 1998, https://doi.org/10.1002/(SICI)1097-0258(19980430)17:8<857."""
+    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
+    assert wilson(10, 10)[1] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("false_fail_rate", [0.0, 0.02])
+def test_stated_confidence_holds_where_servers_flake(false_fail_rate: float) -> None:
+    """Wrong at most as often as was allowed, beyond what chance does in so few truths."""
+    truths = draw_truths(flaky(51, 0.3, false_fail_rate), 100)
+    runs = [run("vbisect", each) for each in truths]
+    bins = calibrate(runs)
+    assert sum(each.answers for each in bins) >= 75, "hardly ever sure"
+    assert all(each.holds for each in bins), bins
+    wrong = sum(done.wrong for done in runs)
+    assert wilson(len(runs) - wrong, len(runs))[1] >= 0.95, wrong
