@@ -152,13 +152,16 @@ class Vbisect:
         """Run it to its end."""
         return self.launch(*arguments, **env).end(timeout)
 
-    def run(self, *arguments: str | Path, timeout: float = 150, **env: str) -> Done:
-        """`vbisect run … --json`, on the CPU, to its end."""
-        return self.start(*arguments, **env).end(timeout)
+    def run(
+        self, *arguments: str | Path, timeout: float = 150, fresh: bool = True, **env: str
+    ) -> Done:
+        """`vbisect run … --json`, on the CPU, to its end; by default whatever was tested before."""
+        return self.start(*arguments, fresh=fresh, **env).end(timeout)
 
-    def start(self, *arguments: str | Path, **env: str) -> Started:
+    def start(self, *arguments: str | Path, fresh: bool = True, **env: str) -> Started:
         """`vbisect run … --json`, on the CPU, in the background."""
         own = [*CPU, "--json", "--results", str(self.results)]
+        own += ["--fresh"] if fresh else []
         words = list(arguments)
         place = words.index("--") if "--" in words else len(words)
         return self.launch("run", *words[:place], *own, *words[place:], **env)

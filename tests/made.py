@@ -33,6 +33,7 @@ def settings(**changed: Any) -> RunSettings:
         "run_id": "r",
         "start": "0.27.1",
         "end": "nightly",
+        "host": "here",
         "device": Device.CPU,
         "model": "tiny:qwen2",
         "model_path": "/models/tiny",

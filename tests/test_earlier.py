@@ -35,7 +35,8 @@ VERSION = "0.29.0"
 def built(record: TrialRecord, digest: str = DIGEST, **changed: Any) -> TrialRecord:
     """``record`` as a trial of a build."""
     build = Build(kind="venv", ref="~/e", digest=digest)
-    return record.model_copy(update={"build": build, "seconds": Seconds(boot=90.0)} | changed)
+    own = {"build": build, "seconds": Seconds(boot=90.0), "boots": (record.observations,)}
+    return record.model_copy(update=own | changed)
 
 
 def write_run(
@@ -90,6 +91,7 @@ def test_the_same_trial_counts_again(tmp_path: Path) -> None:
         {"n_choices": NChoicesSettings(endpoint=Endpoint.GENERATE)},
         {"n_choices": NChoicesSettings(image="data:image/png;base64,AA==")},
         {"n_choices": NChoicesSettings(request_timeout=5)},
+        {"host": "elsewhere"},
         {"n_choices": None, "command": CommandSettings(command=("/bin/true",))},
     ],
     ids=lambda changed: next(iter(changed)),

@@ -127,7 +127,7 @@ def finished(second: int, record: Any) -> dict[str, Any]:
 
 
 def test_a_state_is_what_its_events_say(tmp_path: Path) -> None:
-    """Outcomes, the bug's kind, the weakest failure, and the time at work over two sessions."""
+    """Outcomes, the bug's kind, each boot, and the time at work over two sessions."""
     made = settings(excluded=("0.30.0",))
     note = Finding(status=Status.INTERRUPTED, message="m").model_dump(mode="json")
     first = [
@@ -149,7 +149,7 @@ def test_a_state_is_what_its_events_say(tmp_path: Path) -> None:
         4: Outcome.SKIP,
     }
     assert state.reference is FailureKind.CHOICES_MISSING
-    assert state.weakest == Counts(7, 2)
+    assert state.boots == {0: (Counts(0, 5),), 1: (Counts(7, 2),)}
     assert state.partial["0.29.0"].tally.passes == 3
     assert state.seconds == 10
     second = [at(40, EventKind.RUN_RESUMED), finished(45, passed("0.29.0"))]

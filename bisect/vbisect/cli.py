@@ -88,6 +88,18 @@ def run(
     pre: Annotated[bool, typer.Option("--pre", help="Pre-releases are candidates too.")] = False,
     find: Annotated[str, typer.Option(help="auto, fix or break.")] = "auto",
     sweep: Annotated[bool, typer.Option("--sweep", help="Test every candidate.")] = False,
+    find_all: Annotated[
+        bool, typer.Option("--find-all", help="Narrow down every change, not just one.")
+    ] = False,
+    hint: Annotated[
+        str | None, typer.Option(help="The release it probably came with: tested early.")
+    ] = None,
+    max_skips: Annotated[
+        int, typer.Option(help="Boots that may end in a skip between the two sides.")
+    ] = 10,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Test again what earlier runs have tested.")
+    ] = False,
     confidence: Annotated[float, typer.Option(help="Wanted certainty of a verdict.")] = 0.95,
     jobs: Annotated[int, typer.Option(help="Servers at once.")] = 1,
     tp: Annotated[int, typer.Option(help="GPUs for each server.")] = 1,
@@ -198,6 +210,10 @@ def run(
             ),
             find=find,
             sweep=sweep,
+            find_all=find_all,
+            hint=hint,
+            max_skips=max_skips,
+            fresh=fresh,
             confidence=confidence,
             jobs=jobs,
             tensor_parallel=tp,

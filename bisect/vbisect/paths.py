@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
+from uuid import uuid4
+
+from vbisect.errors import HostError
 
 
 def cache_root() -> Path:
@@ -12,6 +16,21 @@ def cache_root() -> Path:
 
     configured = os.environ.get("VBISECT_CACHE_DIR")
     return (Path(configured) if configured else user_cache_path("vbisect")).absolute()
+
+
+def host_identity() -> str:
+    """A name that only this host's cache directory has, made up when it is first asked for.
+
+    Raises ``HostError`` when it cannot be written.
+    """
+    path = cache_root() / "host"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError), path.open("x", encoding="utf-8") as handle:
+            handle.write(uuid4().hex)
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise HostError(f"The cache {path.parent} cannot be written: {error.strerror}.") from error
 
 
 def with_tilde(path: Path) -> str:

@@ -20,9 +20,9 @@ on a host with eight GPUs), and beside that (``one``) a single one as the peer h
 
 ``critical`` is the wall time of the vbisect with one server over what ``ideal_schedule`` makes of
 its own trials with as many connections as the engine has, and with the times that one pull and one
-boot with its request take when ``docker`` alone does them, measured here. ``shared_line_ratio`` is the wall time of a
-vbisect that pulls nothing ahead over that of vbisect as it is, on the shared line: about 1 or more
-says that pulling ahead does no harm there.
+boot with its request take when ``docker`` alone does them, measured here. ``shared_line_ratio`` is
+the wall time of a vbisect that pulls nothing ahead over that of vbisect as it is, on the shared
+line: about 1 or more says that pulling ahead does no harm there.
 
 Prints its figures, and last one JSON line: ``{"cold_ratio", "warm_ratio", "critical_path_ratio",
 …}``, medians over the truths. It runs as root, for the dockerd, with the interpreter that has
@@ -72,7 +72,7 @@ SEED = 17
 MODEL = "standin/model"
 VBISECT = [
     *("--runtime", "docker", "--device", "cpu", "--model", MODEL, "--json"),
-    *("--endpoint", "generate", "--n", "4", "--confidence", "0.5"),
+    *("--endpoint", "generate", "--n", "4", "--confidence", "0.5", "--fresh"),
 ]
 AS_IT_IS = ["-m", "vbisect"]
 PULLING_NOTHING_AHEAD = [

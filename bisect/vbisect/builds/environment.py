@@ -83,9 +83,9 @@ def environments_root() -> Path:
     return cache_root() / "environments"
 
 
-def is_finished(request: EnvironmentRequest) -> bool:
-    """Whether the environment for ``request`` is there."""
-    return (environments_root() / request.name / _MARKER).exists()
+def finished_environment(request: EnvironmentRequest) -> Environment | None:
+    """The environment for ``request``, when it is there already."""
+    return _finished(environments_root() / request.name)
 
 
 def ensure_environment(

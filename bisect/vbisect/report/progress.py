@@ -13,7 +13,7 @@ from vbisect.report.rows import finding, tested_rows
 from vbisect.run.journal import Event, EventKind
 from vbisect.run.records import TrialRecord
 from vbisect.run.state import RunState
-from vbisect.search import expected_trials, remaining_range
+from vbisect.search import expected_trials, flaky, remaining_range
 from vbisect.text import one_line
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ def remaining(state: RunState) -> str:
     """The range still in question and how many trials it takes, in one line."""
     settings = state.settings
     count, outcomes = len(settings.versions), state.outcomes
+    if flaky(state.seen()):
+        return f"releases flake: going on until {settings.confidence:g} is reached"
     stretch = remaining_range(count, outcomes)
     if stretch is None:
         return "nothing left to test"
@@ -98,7 +100,8 @@ class PlainLines:
 def _finished(record: TrialRecord) -> str:
     seen = record.observations
     counts = f" ({seen.passes} passed, {seen.fails} failed)" if seen.total else ""
-    return f"{record.version}: {record.outcome.upper()} – {finding(record)}{counts}"
+    where = f", as run {record.earlier_run} found" if record.earlier_run else ""
+    return f"{record.version}: {record.outcome.upper()} – {finding(record)}{counts}{where}"
 
 
 class LiveTable:

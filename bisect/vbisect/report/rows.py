@@ -52,10 +52,12 @@ def finding(record: TrialRecord) -> str:
     """What a trial showed, in one line."""
     if record.outcome is Outcome.SKIP:
         return f"{record.reason}: {record.detail}" if record.reason else "not settled"
+    seen = record.observations
     if record.outcome is Outcome.FAIL:
-        seen = record.observations
         flaky = f" ({seen.fails} of {seen.total} times)" if seen.fails < seen.total else ""
         return f"{record.signature}{flaky}"
+    if seen.fails:
+        return f"as asked, but for {seen.fails} of {seen.total} times: {record.signature}"
     return "as asked"
 
 

@@ -12,7 +12,7 @@ from vbisect.search import (
     Conclusion,
     Outcome,
     Verdict,
-    conclude,
+    conclude_seen,
     pass_confidence,
 )
 
@@ -21,10 +21,12 @@ def finding_of(state: RunState) -> Finding:
     """What the finished search amounts to, with its confidence and how far the ends moved in."""
     settings = state.settings
     versions = settings.versions
-    conclusion = conclude(len(versions), state.outcomes, find=settings.find)
+    conclusion = conclude_seen(state.aim, state.seen())
     changes = tuple(_answer(state, boundary) for boundary in conclusion.boundaries)
     wanted = [change for change in changes if settings.find.wants(change.change)]
     answer = wanted[-1] if wanted else None
+    if conclusion.verdict is Verdict.UNSURE:
+        answer = _unsure(state, conclusion, answer)
     status, message = _verdict(state, conclusion, answer)
     ends = conclusion.ends
     return Finding(
@@ -40,21 +42,41 @@ def finding_of(state: RunState) -> Finding:
 
 def _answer(state: RunState, boundary: Boundary) -> Answer:
     versions = state.settings.versions
-    good = boundary.first_after if boundary.change is Change.FIX else boundary.last_before
+    assert boundary.confidence is not None
     return Answer(
         change=boundary.change,
         last_before=versions[boundary.last_before],
         first_after=versions[boundary.first_after],
         exact=boundary.exact,
         suspects=tuple(versions[index] for index in boundary.suspects),
-        confidence=_confidence(state, versions[good]),
+        confidence=_rounded(boundary.confidence),
     )
 
 
-def _confidence(state: RunState, passing: str) -> float:
-    """How sure the passing side is, rounded down; the failing side was seen to fail."""
-    passes = state.records[passing].observations.passes
-    return int(pass_confidence(passes, state.weakest) * 10_000) / 10_000
+def _unsure(state: RunState, conclusion: Conclusion, likeliest: Answer | None) -> Answer | None:
+    """The suspects between the nearest tested releases, when no boundary is sure enough."""
+    versions, outcomes = state.settings.versions, state.outcomes
+    judged = [index for index in sorted(outcomes) if outcomes[index] is not Outcome.SKIP]
+    if not conclusion.suspects:
+        return likeliest
+    before = [index for index in judged if index < conclusion.suspects[0]]
+    after = [index for index in judged if index >= conclusion.suspects[-1]]
+    if not before or not after:
+        return None
+    change = Change.FIX if outcomes[before[0]] is Outcome.FAIL else Change.BREAK
+    return Answer(
+        change=likeliest.change if likeliest else change,
+        last_before=versions[before[-1]],
+        first_after=versions[after[0]],
+        exact=False,
+        suspects=tuple(versions[index] for index in conclusion.suspects),
+        confidence=likeliest.confidence if likeliest else 0.0,
+    )
+
+
+def _rounded(confidence: float) -> float:
+    """Rounded down: nothing is said to be surer than it is."""
+    return int(confidence * 10_000) / 10_000
 
 
 def _verdict(state: RunState, conclusion: Conclusion, answer: Answer | None) -> tuple[Status, str]:
@@ -67,12 +89,18 @@ def _verdict(state: RunState, conclusion: Conclusion, answer: Answer | None) -> 
         return _no_change(state, conclusion, tested)
     verb = "fixed" if answer.change is Change.FIX else "broken"
     before = "failing" if answer.change is Change.FIX else "passing"
+    if conclusion.verdict is Verdict.UNSURE:
+        return (
+            Status.INCONCLUSIVE,
+            f"probably {verb} in one of {', '.join(answer.suspects)}: the releases flake, and what "
+            f"was seen does not carry a confidence of {settings.confidence:g} for one of them",
+        )
     if not answer.exact:
         return (
             Status.INCONCLUSIVE,
             f"{verb} in one of {', '.join(answer.suspects)}; "
             f"{answer.last_before} is the last {before} release tested, "
-            "and the ones between could not be",
+            f"and the ones between {_why_open(state, answer)}",
         )
     told = f"{verb} in {answer.first_after}; {answer.last_before} is the last {before} release"
     if answer.confidence < settings.confidence:
@@ -84,9 +112,19 @@ def _verdict(state: RunState, conclusion: Conclusion, answer: Answer | None) -> 
     return Status.FOUND, told
 
 
+def _why_open(state: RunState, answer: Answer) -> str:
+    untested = [v for v in answer.suspects if v not in state.records]
+    left = [v for v in untested if v not in state.settings.excluded]
+    if not left:
+        return "could not be"
+    return f"could not be, or were not tried after so many skips ({', '.join(left)})"
+
+
 def _no_change(
     state: RunState, conclusion: Conclusion, tested: list[TrialRecord]
 ) -> tuple[Status, str]:
+    if conclusion.verdict is Verdict.UNSURE:
+        return Status.INCONCLUSIVE, "the releases flake, and what was seen allows no answer"
     if conclusion.verdict is Verdict.OTHER_CHANGE:
         change = conclusion.boundaries[-1]
         low, high = (state.settings.versions[i] for i in (change.last_before, change.first_after))
@@ -97,10 +135,15 @@ def _no_change(
         )
         return Status.NONE, f"no {state.settings.find} in range: it {words.format(low, high)}"
     told = _tested(state, tested)
-    if tested[0].outcome is Outcome.FAIL:
+    outcomes = Counter(record.outcome for record in tested)
+    if outcomes[Outcome.FAIL] and outcomes[Outcome.PASS]:
+        return Status.NONE, f"fails now and then, in no release more than in others ({told})"
+    if outcomes[Outcome.FAIL]:
         return Status.NONE, f"fails in every tested release ({told})"
     unsure = [
-        r.version for r in tested if _confidence(state, r.version) < state.settings.confidence
+        record.version
+        for record in tested
+        if pass_confidence(record.observations.passes, None) < state.settings.confidence
     ]
     if unsure:
         return Status.INCONCLUSIVE, f"never failed, but too little was seen of {', '.join(unsure)}"
@@ -123,6 +166,20 @@ def _warnings(
         warnings += moved_ends(state, conclusion.ends.low, conclusion.ends.high)
     if len(changes) > 1:
         warnings.append(f"the outcome changes {len(changes)} times in this range")
+    elif conclusion.more_changes:
+        warnings.append("what was seen cannot come from one change: --sweep shows them all")
+    earlier = {r.version: r.earlier_run for r in state.records.values() if r.earlier_run}
+    if earlier:
+        runs = ", ".join(sorted(set(earlier.values())))
+        warnings.append(
+            f"{', '.join(earlier)} as tested by {runs}: same build, probe and arguments. "
+            "--fresh tests again"
+        )
+    if state.settings.find_all and state.aim.longest_agreeing:
+        warnings.append(
+            f"a change undone within {state.aim.longest_agreeing} releases may have been missed: "
+            "--sweep tests every release"
+        )
     for record in state.records.values():
         if record.reason == "different failure":
             warnings.append(f"{record.version} fails in another way: {record.signature}")

@@ -97,11 +97,14 @@ class EarlierTrials:
     def _alike(self, version: str) -> Iterator[tuple[EarlierRun, RunSettings]]:
         """The runs that test ``version`` as this one does, those written to last first."""
         asked = _asked(self._settings, version)
-        if asked is None or self._changed == inf:
+        # what another host found may be due to its hardware
+        if asked is None or self._changed == inf or self._settings.host is None:
             return
         for run in self._runs:
             settings = run.settings
-            if settings is not None and _asked(settings, version) == asked:
+            if settings is None or settings.host != self._settings.host:
+                continue
+            if _asked(settings, version) == asked:
                 yield run, settings
 
 

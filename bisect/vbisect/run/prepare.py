@@ -13,9 +13,10 @@ from vbisect.engine import Engine, connect, engine_answers
 from vbisect.engine.images import plain_http_registries, platform_of
 from vbisect.errors import HostError, UsageError
 from vbisect.launch.arguments import parse_serve_argument, parse_variable, refuse_secret
+from vbisect.paths import host_identity
 from vbisect.probes import CommandSettings, Endpoint, NChoicesSettings
 from vbisect.registry import ImageReference, Registry
-from vbisect.releases import Device, RangeRequest, known_releases, select_range
+from vbisect.releases import Device, RangeRequest, Release, known_releases, select_range
 from vbisect.releases.candidates import Nightlies
 from vbisect.releases.nightly_image import NightlyImages
 from vbisect.releases.nightly_wheel import NightlyWheels
@@ -33,7 +34,7 @@ from vbisect.run.model import default_model, resolve_model
 from vbisect.run.room import find_room
 from vbisect.run.runtimes import RUNTIMES
 from vbisect.run.settings import RunSettings
-from vbisect.search import Find
+from vbisect.search import MAX_SKIPS, Find
 
 _LARGEST_N = 16384
 """vLLM's own default limit, VLLM_MAX_N_SEQUENCES, from 0.19 on."""
@@ -83,6 +84,10 @@ class RunOptions:
     docker: DockerOptions = DockerOptions()
     find: str = "auto"
     sweep: bool = False
+    find_all: bool = False
+    hint: str | None = None
+    max_skips: int = MAX_SKIPS
+    fresh: bool = False
     confidence: float = 0.95
     jobs: int = 1
     tensor_parallel: int = 1
@@ -109,6 +114,7 @@ def prepare(options: RunOptions) -> RunSettings:
         engine = None
         if runtime == "docker":
             engine = stack.enter_context(connect(options.docker.docker_host))
+        host = engine.identity if engine else host_identity()
         device = choose_device(options.device, engine)
         docker = docker_settings(options.docker, device) if engine else None
         model = resolve_model(options.model or default_model(device), device, options.skeleton)
@@ -138,10 +144,15 @@ def prepare(options: RunOptions) -> RunSettings:
         pre=options.pre,
         find=find,
         sweep=options.sweep,
+        find_all=options.find_all,
+        hint=_hint(options.hint, chosen.candidates),
+        max_skips=options.max_skips,
+        fresh=options.fresh,
         confidence=options.confidence,
         jobs=options.jobs,
         tensor_parallel=options.tensor_parallel,
         slots_per_gpu=options.slots_per_gpu,
+        host=host,
         runtime=runtime,
         device=device,
         docker=docker,
@@ -245,6 +256,16 @@ def _one_of(option: str, value: str, allowed: Sequence[str]) -> str:
     return value
 
 
+def _hint(asked: str | None, candidates: Sequence[Release]) -> str | None:
+    """The candidate that ``--hint`` names, a leading v allowed. Raises ``UsageError``."""
+    if asked is None:
+        return None
+    named = asked.removeprefix("v")
+    if named not in {release.version for release in candidates}:
+        raise UsageError(f"--hint {asked}: it is not among the {len(candidates)} candidates.")
+    return named
+
+
 def _check_numbers(options: RunOptions) -> None:
     for n in options.n:
         if not 1 <= n <= _LARGEST_N:
@@ -254,6 +275,7 @@ def _check_numbers(options: RunOptions) -> None:
             f"--confidence {options.confidence:g}: it must be at least 0.5 and below 1."
         )
     for flag, value in (
+        ("--max-skips", options.max_skips),
         ("--jobs", options.jobs),
         ("--tp", options.tensor_parallel),
         ("--slots-per-gpu", options.slots_per_gpu),

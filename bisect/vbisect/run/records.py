@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from vbisect.probes import CommandSettings, FailureKind, NChoicesSettings
 from vbisect.reasons import SkipReason
-from vbisect.search import Change, Counts, Outcome
+from vbisect.search import BootContext, Change, Counts, Outcome
 
 
 class Frozen(BaseModel):
@@ -36,6 +36,14 @@ class Tally(Frozen):
         """All observations."""
         return self.passes + self.fails + self.other
 
+    def plus(self, more: Tally) -> Tally:
+        """Both together."""
+        return Tally(
+            passes=self.passes + more.passes,
+            fails=self.fails + more.fails,
+            other=self.other + more.other,
+        )
+
 
 class Partial(Frozen):
     """What was observed in a trial that has not finished: tally, last failure and its kind."""
@@ -60,18 +68,28 @@ class Seconds(Frozen):
     boot: float = 0.0
     probe: float = 0.0
 
+    def plus(self, more: Seconds) -> Seconds:
+        """Both together."""
+        return Seconds(
+            fetch=round(self.fetch + more.fetch, 3),
+            boot=round(self.boot + more.boot, 3),
+            probe=round(self.probe + more.probe, 3),
+        )
+
 
 class TrialSpec(Frozen):
-    """Everything a trial depends on. ``earlier`` are observations of an interrupted try at it."""
+    """Everything a trial depends on. ``earlier`` are observations of an interrupted try at it.
+
+    ``context`` is what the search knows beside; it decides when enough was asked.
+    """
 
     version: str
     model: str
     arguments: tuple[str, ...]
     environment: dict[str, str]
     probe: NChoicesSettings | CommandSettings
-    confidence: float
     boot_timeout: float
-    weakest: tuple[int, int] | None
+    context: BootContext
     reference: FailureKind | None
     earlier: Partial
     run_dir: Path
@@ -84,7 +102,13 @@ class TrialSpec(Frozen):
 
 
 class TrialRecord(Frozen):
-    """What a trial came to. ``earlier_run`` is the id of the run that carried it out before."""
+    """What the trials of a release came to.
+
+    ``observations`` and ``seconds`` are sums over its boots, all else is of the last one that was
+    no skip. ``boots`` holds the observations of each, in order; a further boot that came to a skip
+    has none. ``was_there`` tells whether the build was on the host before, and ``earlier_run`` is
+    the id of the run that carried it out before.
+    """
 
     version: str
     outcome: Outcome
@@ -93,12 +117,36 @@ class TrialRecord(Frozen):
     signature: str | None = None
     failure_kind: FailureKind | None = None
     observations: Tally = Tally()
+    boots: tuple[Tally, ...] = ()
     reported_version: str | None = None
     build: Build | None = None
+    was_there: bool | None = None
     seconds: Seconds = Seconds()
     measured: dict[str, Any] = {}
     notes: tuple[str, ...] = ()
     earlier_run: str | None = None
+
+    def after(self, earlier: TrialRecord | None) -> TrialRecord:
+        """This trial's record taken together with that of the release's ``earlier`` trials."""
+        if earlier is None:
+            return self.model_copy(update={"boots": self.boots or (self.observations,)})
+        again_skipped = self.outcome is Outcome.SKIP
+        kept, seen = (earlier, Tally()) if again_skipped else (self, self.observations)
+        notes = (*earlier.notes, *(note for note in self.notes if note not in earlier.notes))
+        if again_skipped:
+            notes += (f"Booted again, it could not be tested: {self.reason}: {self.detail}",)
+        return kept.model_copy(
+            update={
+                "observations": earlier.observations.plus(seen),
+                "boots": (*earlier.boots, seen),
+                "signature": kept.signature or earlier.signature,
+                "was_there": earlier.was_there,
+                "earlier_run": kept.earlier_run or earlier.earlier_run,
+                "failure_kind": kept.failure_kind or earlier.failure_kind,
+                "seconds": earlier.seconds.plus(self.seconds),
+                "notes": notes,
+            }
+        )
 
 
 class Status(StrEnum):

@@ -16,7 +16,7 @@ from vbisect.probes import CommandSettings, NChoicesSettings
 from vbisect.releases import Device, Release
 from vbisect.run.docker_settings import DockerSettings, default_image_repo
 from vbisect.run.records import Frozen
-from vbisect.search import Find
+from vbisect.search import MAX_SKIPS, Find
 
 FILE_NAME = "run.toml"
 
@@ -26,7 +26,8 @@ class RunSettings(Frozen):
 
     ``start`` and ``end`` are as asked; ``candidates`` is what they were resolved to, oldest first.
     ``serve_args`` and ``env`` are the user's, ``model_args`` and ``model_env`` those the model
-    and device need; ``boot_timeout`` is in seconds.
+    and device need; ``boot_timeout`` is in seconds. ``host`` tells hosts apart, and nothing else of
+    them: the engine's identity, or that of the cache directory.
     """
 
     schema_version: int = Field(1, alias="schema")
@@ -38,10 +39,15 @@ class RunSettings(Frozen):
     pre: bool = False
     find: Find = Find.AUTO
     sweep: bool = False
+    find_all: bool = False
+    hint: str | None = None
+    max_skips: int = MAX_SKIPS
+    fresh: bool = False
     confidence: float = 0.95
     jobs: int = 1
     tensor_parallel: int = 1
     slots_per_gpu: int = 1
+    host: str | None = None
     runtime: str = "venv"
     device: Device
     latest_deps: bool = False
@@ -106,6 +112,10 @@ def _replay_words(s: RunSettings) -> list[str]:
     words += ["--pre"] if s.pre else []
     words += ["--find", s.find] if s.find is not Find.AUTO else []
     words += ["--sweep"] if s.sweep else []
+    words += ["--find-all"] if s.find_all else []
+    words += ["--fresh"] if s.fresh else []
+    words += ["--hint", s.hint] if s.hint else []
+    words += _unless_default("--max-skips", s.max_skips, MAX_SKIPS)
     words += _unless_default("--confidence", s.confidence, 0.95)
     words += _unless_default("--jobs", s.jobs, 1)
     words += _unless_default("--tp", s.tensor_parallel, 1)

@@ -14,7 +14,7 @@ from vbisect.probes import FailureKind
 from vbisect.run.journal import FILE_NAME, Event, EventKind, read_journal
 from vbisect.run.records import Finding, Partial, TrialRecord
 from vbisect.run.settings import RunSettings
-from vbisect.search import Counts, Outcome, weakest
+from vbisect.search import Aim, Counts, Outcome, Seen
 
 
 @dataclass
@@ -58,7 +58,7 @@ class RunState:
             record = TrialRecord.model_validate(event["record"])
             if record.version not in self.settings.versions:
                 raise ValueError(f"{record.version} is no candidate")
-            self.records[record.version] = record
+            self.records[record.version] = record.after(self.records.get(record.version))
             self.partial.pop(record.version, None)
             self.active.pop(record.version, None)
         elif kind is EventKind.TRIAL_GIVEN_UP:
@@ -74,6 +74,29 @@ class RunState:
         return found
 
     @property
+    def aim(self) -> Aim:
+        """What the run looks for."""
+        settings = self.settings
+        return Aim(
+            count=len(settings.candidates),
+            find=settings.find,
+            sweep=settings.sweep,
+            find_all=settings.find_all,
+            confidence=settings.confidence,
+            max_skips=settings.max_skips,
+            weights=self._weights(),
+        )
+
+    def seen(self, running: frozenset[int] = frozenset()) -> Seen:
+        """What the run knows, with the candidates that are ``running``."""
+        return Seen(
+            outcomes=self.outcomes,
+            boots=self.boots,
+            running=running,
+            cheap_skips=self.skipped_unbooted,
+        )
+
+    @property
     def skipped_unbooted(self) -> frozenset[int]:
         """The skips that cost no boot, by index: never published, not installable, left out."""
         versions = self.settings.versions
@@ -85,19 +108,28 @@ class RunState:
         )
 
     @property
-    def weakest(self) -> Counts | None:
-        """The failing release that fails least often."""
-        return weakest(
-            record.observations.counts
-            for record in self.records.values()
-            if record.outcome is Outcome.FAIL
-        )
+    def boots(self) -> dict[int, tuple[Counts, ...]]:
+        """The observations of each boot of the releases that were judged, by index."""
+        versions = self.settings.versions
+        return {
+            versions.index(version): tuple(boot.counts for boot in record.boots)
+            for version, record in self.records.items()
+            if record.outcome is not Outcome.SKIP
+        }
 
     @property
     def reference(self) -> FailureKind | None:
         """The kind of failure at the first failing end: the bug this run is about."""
         kinds = (r.failure_kind for r in self.records.values() if r.outcome is Outcome.FAIL)
         return next(kinds, None)
+
+    def _weights(self) -> tuple[float, ...] | None:
+        """A release that was hinted at is as likely to be the one as all others together."""
+        settings = self.settings
+        if settings.hint is None:
+            return None
+        others = len(settings.versions) - 1
+        return tuple(float(others if v == settings.hint else 1) for v in settings.versions)
 
     def _take_time(self, event: Event) -> None:
         at = datetime.fromisoformat(event["at"])

@@ -6,11 +6,11 @@ with 2 s, and a fetch with what ``USUAL_FETCH`` says.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 
 from vbisect.releases import Device, Release
 from vbisect.run.earlier import earlier_runs
@@ -43,7 +43,7 @@ _MOST_RUNS = 20
 """How many runs alike are read; over more of them, a host changes."""
 
 _REALLY_FETCHED = 1.0
-"""Seconds; a build that was there takes less."""
+"""Seconds; a build that was there takes less, where it was not recorded whether it was."""
 
 _LEAST = 0.001
 """Seconds; what takes no time at all cannot be weighed against other things."""
@@ -123,6 +123,7 @@ def _times(earlier: tuple[Spent, ...], state: RunState) -> Times:
             [spent.fetch for spent in own],
             [spent.fetch for spent in earlier],
             USUAL_FETCH.get((settings.runtime, settings.device), _USUAL_FETCH_ELSE),
+            mean,  # some builds are waited for in full, others have come meanwhile
         ),
         boot=_usual([spent.boot for spent in own], [s.boot for s in earlier], USUAL_BOOT),
         request=_usual(
@@ -132,12 +133,17 @@ def _times(earlier: tuple[Spent, ...], state: RunState) -> Times:
     )
 
 
-def _usual(own: Iterable[float | None], earlier: Iterable[float | None], otherwise: float) -> float:
-    """The median of this run's measurements, filled up with earlier ones, the latest first."""
+def _usual(
+    own: Iterable[float | None],
+    earlier: Iterable[float | None],
+    otherwise: float,
+    middle: Callable[[Sequence[float]], float] = median,
+) -> float:
+    """The middle of this run's measurements, filled up with earlier ones, the latest first."""
     known = [seconds for seconds in own if seconds is not None]
     fill = (seconds for seconds in earlier if seconds is not None)
     known += islice(fill, max(0, _ENOUGH - len(known)))
-    return max(_LEAST, median(known)) if known else otherwise
+    return max(_LEAST, middle(known)) if known else otherwise
 
 
 def _spent(record: TrialRecord) -> Spent:
@@ -149,11 +155,14 @@ def _spent(record: TrialRecord) -> Spent:
     if record.earlier_run is not None:
         return Spent()
     seconds, asked = record.seconds, record.observations.total
-    fetched = record.build is not None and seconds.fetch > _REALLY_FETCHED
-    fetch = seconds.fetch if fetched else None
+    there = record.was_there
+    if there is None:
+        there = seconds.fetch <= _REALLY_FETCHED
+    fetch = seconds.fetch if record.build is not None and not there else None
     if not asked or not seconds.boot:
         return Spent(fetch=fetch)
     latency = record.measured.get("latency_median")
     request = latency if isinstance(latency, float) else seconds.probe / asked
     first = max(0.0, seconds.probe - asked * request)
-    return Spent(fetch=fetch, boot=seconds.boot + first, request=request)
+    boots = sum(1 for boot in record.boots if boot.total) or 1
+    return Spent(fetch=fetch, boot=(seconds.boot + first) / boots, request=request)

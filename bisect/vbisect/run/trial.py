@@ -29,7 +29,7 @@ from vbisect.reasons import SkipReason, Untestable
 from vbisect.run.journal import EventKind
 from vbisect.run.records import Build, Partial, Seconds, Tally, TrialRecord, TrialSpec
 from vbisect.run.runtimes.interface import Fetched
-from vbisect.search import Counts, Outcome, judge
+from vbisect.search import Outcome, judge_boot
 from vbisect.search.confidence import STEADY_FAILURES
 from vbisect.text import redact
 
@@ -185,12 +185,11 @@ class _Trial:
             watcher.join()
 
     def _judge(self) -> Outcome | None:
-        weakest = Counts(*self.spec.weakest) if self.spec.weakest else None
         if self.tally.other and not self.tally.fails:
             if self.tally.total >= STEADY_FAILURES:
                 raise self._different_failure()
             return None
-        return judge(self.tally.counts, self.spec.confidence, weakest)
+        return judge_boot(self.tally.counts, self.spec.context)
 
     def _judge_crash(self) -> Outcome:
         """A crash ends the boot, so one is all that can be seen of it."""
@@ -265,8 +264,8 @@ class _Trial:
             outcome=outcome,
             reason=skip.reason if skip else None,
             detail=skip.detail if skip else None,
-            signature=self.signature if outcome is not Outcome.PASS else None,
-            failure_kind=self.kind if outcome is Outcome.FAIL else None,
+            signature=self.signature if outcome is not Outcome.PASS or self.tally.fails else None,
+            failure_kind=self.kind if outcome is not Outcome.SKIP and self.tally.fails else None,
             observations=self.tally,
             reported_version=self.reported_version,
             build=self.build,

@@ -13,20 +13,22 @@ from vbisect.launch import effective_arguments, effective_environment
 from vbisect.reasons import SkipReason
 from vbisect.releases import Release
 from vbisect.run.answer import moved_ends
+from vbisect.run.earlier import EarlierTrials, usable
 from vbisect.run.journal import EventKind
-from vbisect.run.records import Partial, TrialRecord, TrialSpec
+from vbisect.run.records import Partial, Seconds, TrialRecord, TrialSpec
 from vbisect.run.runtimes import Fetched, Runtime
-from vbisect.run.settings import RunSettings
 from vbisect.run.slots import Slot, SlotPool
 from vbisect.run.state import RunState
 from vbisect.run.teardown import Teardown
 from vbisect.run.times import learn
 from vbisect.run.trial import Emit, run_trial
 from vbisect.search import (
-    Aim,
+    BootContext,
     Costs,
+    Counts,
     Outcome,
     Seen,
+    boot_context,
     likely_after,
     next_picks,
     pointless,
@@ -65,17 +67,18 @@ class Trials:
         self._runtime = runtime
         self._teardown = teardown
         self._slots = slots
+        self._earlier = EarlierTrials(run_dir.parent, state.settings, run_dir)
         self._times = learn(run_dir.parent, state.settings, state)
 
     def next(self, running: frozenset[int], free: int) -> tuple[int, ...]:
         """Up to ``free`` candidates to begin with now, beside those ``running``."""
         if not free:
             return ()
-        return next_picks(self._aim, self._seen(running), self._costs(), free=free)
+        return next_picks(self._state.aim, self._seen(running), self._costs(), free=free)
 
     def needless_now(self, running: frozenset[int]) -> frozenset[int]:
         """Those of ``running`` whose outcome can no longer matter."""
-        return pointless(self._aim, self._seen(running))
+        return pointless(self._state.aim, self._seen(running))
 
     def begin(self, pick: int) -> None:
         """The candidate counts as under trial from now on."""
@@ -86,8 +89,10 @@ class Trials:
         """Carry out a trial that was begun, and record what it came to."""
         release = self._state.settings.candidates[pick]
         try:
-            with self._slots.taken(given_up) as slot:
-                record = self._trial(release, given_up, slot)
+            record = self._known(release)
+            if record is None:
+                with self._slots.taken(given_up) as slot:
+                    record = self._trial(release, given_up, slot)
             record = self._unless_another_failure(record, pick, given_up)
         except Cancelled:
             self._emit(EventKind.TRIAL_GIVEN_UP, version=release.version)
@@ -101,6 +106,29 @@ class Trials:
         if record.outcome is not Outcome.SKIP:
             self._say_when_an_end_moved(pick)
 
+    def _known(self, release: Release) -> TrialRecord | None:
+        """What an earlier run found out about the same build, asked the same."""
+        settings, version = self._state.settings, release.version
+        if settings.fresh or version in self._state.records or not self._earlier.may_find(version):
+            return None
+        digest = self._runtime.digest(release)
+        found = self._earlier.find(version, digest) if digest else None
+        if found is None:
+            return None
+        with self._lock:
+            context = self._context(release)
+            weakest = Counts(*context.weakest) if context.weakest else None
+            enough = usable(found.record, settings.confidence, weakest, self._state.reference)
+        if not enough:
+            return None
+        return found.record.model_copy(
+            update={"earlier_run": found.run_id, "seconds": Seconds(), "notes": ()}
+        )
+
+    def _context(self, release: Release) -> BootContext:
+        index = self._state.settings.candidates.index(release)
+        return boot_context(self._state.aim, self._state.seen(), index, self._costs())
+
     def _trial(self, release: Release, given_up: threading.Event, slot: Slot) -> TrialRecord:
         """The record of a trial, begun again when the runtime was lost during it."""
 
@@ -111,11 +139,13 @@ class Trials:
 
         for attempt in range(_LOST_TIMES):
             losses = self._losses
+            there = self._runtime.arrived([release]).get(release.version) == 1
             self._emit(EventKind.TRIAL_STARTED, version=release.version)
             try:
                 turn = self._slots.boot_turn(slot, given_up)
                 spec = self._spec(release, slot)
-                return run_trial(spec, fetch, self._emit, self._teardown, given_up, turn)
+                record = run_trial(spec, fetch, self._emit, self._teardown, given_up, turn)
+                return record.model_copy(update={"was_there": there})
             except EngineLost as lost:
                 if given_up.is_set():
                     raise Cancelled from None
@@ -165,7 +195,7 @@ class Trials:
 
     def _rank(self, pick: int) -> int:
         """Whose failure counts as the bug: the lower end's, else the upper one's, else any."""
-        ends = testable_ends(self._aim.count, self._state.outcomes)
+        ends = testable_ends(self._state.aim.count, self._state.outcomes)
         return (ends.low, ends.high, pick).index(pick) if ends else 0
 
     def _over(self, pick: int) -> None:
@@ -182,18 +212,14 @@ class Trials:
         seen = self._seen(frozenset(self._under_trial))
         costs = self._costs()
         following = likely_after(
-            self._aim, seen, costs, jobs=settings.jobs, depth=self._runtime.lookahead
+            self._state.aim, seen, costs, jobs=settings.jobs, depth=self._runtime.lookahead
         )
         wanted = [*self._under_trial, *(i for i in following if i not in self._under_trial)]
         self._runtime.expect([settings.candidates[i] for i in wanted], self._worth_keeping())
 
-    @property
-    def _aim(self) -> Aim:
-        return aim_of(self._state.settings)
-
     def _seen(self, running: frozenset[int]) -> Seen:
         with self._lock:
-            return seen_of(self._state, running)
+            return self._state.seen(running)
 
     def _costs(self) -> Costs:
         candidates = self._state.settings.candidates
@@ -210,7 +236,8 @@ class Trials:
     def _spec(self, release: Release, slot: Slot) -> TrialSpec:
         settings, state = self._state.settings, self._state
         with self._lock:
-            weakest, reference = state.weakest, state.reference
+            context = self._context(release)
+            reference = state.reference
             earlier = state.partial.get(release.version, Partial())
         return TrialSpec(
             version=release.version,
@@ -225,9 +252,8 @@ class Trials:
                 **effective_environment(settings.env, release.version),
             },
             probe=settings.probe,
-            confidence=settings.confidence,
             boot_timeout=settings.boot_timeout,
-            weakest=(weakest.passes, weakest.fails) if weakest else None,
+            context=context,
             reference=reference,
             earlier=earlier,
             run_dir=self._run_dir.absolute(),
@@ -242,23 +268,8 @@ class Trials:
             self._emit(EventKind.NOTE, text=text)
 
 
-def aim_of(settings: RunSettings) -> Aim:
-    """What a run looks for."""
-    return Aim(
-        count=len(settings.candidates),
-        find=settings.find,
-        sweep=settings.sweep,
-        confidence=settings.confidence,
-    )
-
-
-def seen_of(state: RunState, running: frozenset[int] = frozenset()) -> Seen:
-    """What a run knows, with the candidates that are ``running``."""
-    return Seen(outcomes=state.outcomes, running=running, cheap_skips=state.skipped_unbooted)
-
-
 def needless(state: RunState) -> list[Release]:
     """What a finished search never tested; all may still be wanted where it goes on."""
-    if next_picks(aim_of(state.settings), seen_of(state)):
+    if next_picks(state.aim, state.seen()):
         return []
     return [r for r in state.settings.candidates if r.version not in state.records]

@@ -7,7 +7,7 @@ another part of vbisect.
 """
 
 from vbisect.search.ahead import likely_after
-from vbisect.search.aim import Aim
+from vbisect.search.aim import MAX_SKIPS, Aim
 from vbisect.search.boot import BootContext, boot_context, judge_boot
 from vbisect.search.boundary import Boundary, Conclusion, Ends, Verdict, conclude, testable_ends
 from vbisect.search.conclusion import conclude_seen
@@ -23,6 +23,7 @@ from vbisect.search.picks import is_over, next_picks, pointless
 from vbisect.search.seen import Costs, Seen, flaky
 
 __all__ = [
+    "MAX_SKIPS",
     "Aim",
     "BootContext",
     "Boundary",

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from vbisect.search.outcome import Find
 
+MAX_SKIPS = 10
+"""Without a limit, 15 broken of 60 in a row cost up to two boots more and name no more answers."""
+
 
 @dataclass(frozen=True)
 class Aim:
@@ -27,7 +30,7 @@ class Aim:
     confidence: float = 0.95
     # Of 60 candidates with 15 broken in a row, 10 name as many exact answers as 12 do, with half a
     # boot less: whoever has skipped so often is inside the broken stretch for good.
-    max_skips: int = 10
+    max_skips: int = MAX_SKIPS
     weights: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:

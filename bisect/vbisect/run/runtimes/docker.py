@@ -112,6 +112,19 @@ class DockerRuntime:
         coming = self._pulls.arrived()
         return there | {v: coming[r] for v, r in requests.items() if r in coming and v not in there}
 
+    def digest(self, release: Release) -> str | None:
+        if self._docker.build == "always":
+            return None
+        reference = ImageReference.parse(self._request(release).reference)
+        try:
+            found = reference.digest or self._registry.digest(reference)
+            if found is not None:
+                return found
+            built = self._store.built(release.version, self._settings.device)
+        except HostError:  # whoever needs the image next says so
+            return None
+        return built.digest if built else None
+
     def recover(self) -> None:
         """Wait for the engine; what it left of the lost trial is removed."""
         began = since = time.monotonic()

@@ -62,6 +62,10 @@ class Runtime(Protocol):
         """
         ...
 
+    def digest(self, release: Release) -> str | None:
+        """The digest of its build without fetching it, ``None`` where that is not known."""
+        ...
+
     def recover(self) -> None:
         """Wait until what was lost is back; raises ``HostError`` when it does not come back."""
         ...

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from vbisect.builds import Environment, EnvironmentRequest, Prefetcher, ensure_environment
-from vbisect.builds.environment import in_use, is_finished
+from vbisect.builds.environment import finished_environment, in_use
 from vbisect.launch import LaunchSpec, Server, launch_process
 from vbisect.paths import with_tilde
 from vbisect.processes import end_orphans
@@ -60,7 +60,14 @@ class VenvRuntime:
 
     def arrived(self, releases: Sequence[Release]) -> dict[str, float]:
         requests = {release.version: self._request(release) for release in releases}
-        return {v: 1.0 for v, request in requests.items() if request and is_finished(request)}
+        return {
+            v: 1.0 for v, request in requests.items() if request and finished_environment(request)
+        }
+
+    def digest(self, release: Release) -> str | None:
+        request = self._request(release)
+        environment = finished_environment(request) if request else None
+        return environment.digest if environment else None
 
     def recover(self) -> None:
         """Nothing runs the processes but this machine."""
