@@ -33,6 +33,13 @@ ODD = {
     },
     "0.30.0": {"fault": "wrong_version"},
     "0.31.0": {"fault": "port_never_opened"},
+    "0.28.0": {"fail_rate": {"generate": 1.0}},  # a flaky bug would take further boots
+}
+UNTESTABLE = {
+    **{version: ("not published", f"/test/odd:v{version}") for version in MISSING},
+    **dict.fromkeys(DYING, ("exited before ready", "RuntimeError: no such kernel")),
+    "0.30.0": ("wrong version", "9.9.9"),
+    "0.31.0": ("never ready", "silent for 8 s"),
 }
 GENERATE = ("--endpoint", "generate", "--n", "4", "--serve-arg", "--enable-scale-out; >=0.30")
 QUICK = ("--n", "4", "--confidence", "0.6")
@@ -88,7 +95,7 @@ def found(
     with contextlib.closing(engine.client()) as client:
         there = OnEngine(client, front.host, docked.results)
         try:
-            ends = ("--from", "0.7.3", "--to", "nightly")
+            ends = ("--from", "0.7.3", "--to", "nightly", "--boot-timeout", "8")
             yield docked.run(*ends, *GENERATE, *options(odd, front.host)), there
         finally:
             docked.close()
@@ -106,36 +113,23 @@ def test_the_boundary_is_found_among_untestable_releases(found: tuple[Done, OnEn
     )
     assert answer["exact"]
     assert len(done.json["candidates"]) == 52
-    assert {version: trial["outcome"] for version, trial in done.trials.items()} == {
-        "0.7.3": "fail",
-        NIGHTLY_VERSION: "pass",
-        "0.16.0": "skip",
-        "0.23.0": "fail",
-        "0.27.1": "skip",
-        "0.25.1": "skip",
-        "0.26.0": "skip",
-        "0.30.0": "skip",
-        "0.32.0": "pass",
-        "0.28.0": "fail",
-        "0.29.0": "pass",
-    }
-    assert len(counts(done.run_dir, "build_ready")) == 8  # those that reached the engine
+    order = done.json["candidates"]
+    for version, trial in done.trials.items():
+        side = "fail" if order.index(version) < order.index("0.29.0") else "pass"
+        assert trial["outcome"] == ("skip" if version in UNTESTABLE else side)
+    boots = counts(done.run_dir, "build_ready")
+    assert boots.total() <= 8  # which trials there are depends on which images come first
 
 
 def test_what_cannot_be_tested_says_why(found: tuple[Done, OnEngine]) -> None:
     done, _ = found
-    reasons = {v: (t["reason"], t["detail"]) for v, t in done.trials.items() if t["reason"]}
-    for version in ("0.25.1", "0.26.0", "0.27.1"):
-        reason, detail = reasons.pop(version)
-        assert reason == "not published"
-        assert f"/test/odd:v{version}" in detail
-        assert done.trials[version]["build"] is None
-    assert {version: reason for version, (reason, _) in reasons.items()} == {
-        "0.16.0": "exited before ready",
-        "0.30.0": "wrong version",
-    }
-    assert "RuntimeError: no such kernel" in reasons["0.16.0"][1]
-    assert "9.9.9" in reasons["0.30.0"][1]
+    skipped = {v: trial for v, trial in done.trials.items() if trial["outcome"] == "skip"}
+    assert "0.16.0" in skipped  # in the middle
+    for version, trial in skipped.items():
+        reason, detail = UNTESTABLE[version]
+        assert trial["reason"] == reason
+        assert detail in trial["detail"]
+        assert (trial["build"] is None) == (version in MISSING)
 
 
 def test_no_container_is_left_and_no_image_that_was_not_tested(
@@ -145,7 +139,7 @@ def test_no_container_is_left_and_no_image_that_was_not_tested(
     assert there.containers() == []
     builds = {v: t["build"] for v, t in done.trials.items() if t["build"]}
     assert there.digests() == {build["digest"] for build in builds.values()}
-    assert len(builds) == 8
+    assert 2 < len(builds) <= 8
     for version, build in builds.items():
         tag = "nightly" if version == NIGHTLY_VERSION else f"v{version}"
         assert (build["kind"], build["digest"]) == ("image", odd.digests[tag])

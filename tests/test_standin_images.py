@@ -30,6 +30,17 @@ from standin.proxy import RegistryProxy
 from standin.registry import LocalRegistry
 
 
+@pytest.fixture(autouse=True)
+def no_more_images(engine: Engine | GivenEngine) -> Iterator[None]:
+    """What a test pulled goes again: others count what is on the engine that they share."""
+    with contextlib.closing(engine.client()) as client:
+        before = {image["Id"] for image in client.api.images()}
+        yield
+        for image in client.api.images():
+            if isinstance(engine, Engine) and image["Id"] not in before:
+                client.images.remove(image["Id"], force=True)
+
+
 @pytest.fixture
 def run(engine: Engine | GivenEngine) -> Iterator[Runner]:
     """A runner on the engine that the tests share."""

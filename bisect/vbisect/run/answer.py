@@ -175,6 +175,7 @@ def _warnings(
             f"{', '.join(earlier)} as tested by {runs}: same build, probe and arguments. "
             "--fresh tests again"
         )
+    warnings += _flakes(state, conclusion)
     if state.settings.find_all and state.aim.longest_agreeing:
         warnings.append(
             f"a change undone within {state.aim.longest_agreeing} releases may have been missed: "
@@ -184,6 +185,24 @@ def _warnings(
         if record.reason == "different failure":
             warnings.append(f"{record.version} fails in another way: {record.signature}")
     return tuple(warnings)
+
+
+def _flakes(state: RunState, conclusion: Conclusion) -> list[str]:
+    """Releases that were recorded on one side, and are on the other by all that was seen."""
+    if conclusion.verdict is not Verdict.FOUND or len(conclusion.boundaries) != 1:
+        return []
+    [boundary] = conclusion.boundaries
+    texts = []
+    for index, outcome in sorted(state.outcomes.items()):
+        fails = (index >= boundary.first_after) == (boundary.change is Change.BREAK)
+        if outcome is (Outcome.PASS if fails else Outcome.FAIL):
+            record = state.records[state.settings.versions[index]]
+            seen = record.observations
+            texts.append(
+                f"{record.version} failed {seen.fails} of {seen.total} times: reckoned as a "
+                f"{'failing release that flakes' if fails else 'good release that flakes'}"
+            )
+    return texts
 
 
 def moved_ends(state: RunState, low: int, high: int) -> list[str]:
