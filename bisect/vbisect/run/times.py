@@ -45,6 +45,9 @@ _MOST_RUNS = 20
 _REALLY_FETCHED = 1.0
 """Seconds; a build that was there takes less, where it was not recorded whether it was."""
 
+_NEGLIGIBLE = 2.0
+"""Seconds; a shorter fetch is not worth another order of trials."""
+
 _LEAST = 0.001
 """Seconds; what takes no time at all cannot be weighed against other things."""
 
@@ -71,7 +74,10 @@ class Times:
         """What testing each of ``candidates`` costs.
 
         ``arrived`` is the share, in [0, 1], of their builds that is on the host; not named is 0.
+        Where a fetch takes no time to speak of, none is counted.
         """
+        if self.fetch < _NEGLIGIBLE:
+            return Costs(fetch=[0.0] * len(candidates), boot=self.boot, request=self.request)
         fetch = [self.fetch * (1 - arrived.get(r.version, 0.0)) for r in candidates]
         return Costs(fetch=fetch, boot=self.boot, request=self.request)
 
