@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from types import TracebackType
 
+_GLANCE_SECONDS = 0.25
+
 Work = Callable[[int, threading.Event], None]
 """Carries out the trial of a candidate; the event is set when it is given up."""
 
@@ -45,7 +47,10 @@ class Crew:
 
     def take_back(self) -> None:
         """Wait until a trial has ended; raises what one raised."""
-        wait([future for future, _ in self._running.values()], return_when=FIRST_COMPLETED)
+        futures = [future for future, _ in self._running.values()]
+        # a signal that another thread took is only seen between two waits
+        while not wait(futures, _GLANCE_SECONDS, return_when=FIRST_COMPLETED).done:
+            pass
         ended = [pick for pick, (future, _) in self._running.items() if future.done()]
         for future in [self._running.pop(pick)[0] for pick in ended]:
             future.result()
