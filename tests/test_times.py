@@ -138,7 +138,7 @@ def test_what_is_there_costs_no_fetching() -> None:
     arrived = {MANY[1]: 1.0, MANY[2]: 0.75, "9.9": 1.0}
     costs = Times(480, 150, 2).costs(releases(MANY[:3]), arrived)
     assert (list(costs.fetch), costs.boot, costs.request) == ([480, 0, 120], 150, 2)
-    assert list(Times(1.9, 150, 2).costs(releases(MANY[:3]), arrived).fetch) == [0, 0, 0]
+    assert list(Times(4.9, 150, 2).costs(releases(MANY[:3]), arrived).fetch) == [0, 0, 0]
 
 
 Seconds_ = st.floats(0, 1000).map(lambda seconds: round(seconds, 3))

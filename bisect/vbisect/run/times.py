@@ -45,7 +45,7 @@ _MOST_RUNS = 20
 _REALLY_FETCHED = 1.0
 """Seconds; a build that was there takes less, where it was not recorded whether it was."""
 
-_NEGLIGIBLE = 2.0
+_NEGLIGIBLE = 5.0
 """Seconds; a shorter fetch is not worth another order of trials."""
 
 _LEAST = 0.001
