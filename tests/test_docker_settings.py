@@ -19,7 +19,8 @@ from vbisect.run.docker_settings import (
     parse_memory,
     parse_size,
 )
-from vbisect.run.prepare import DockerOptions, choose_runtime, docker_settings
+from vbisect.run.options import DockerOptions
+from vbisect.run.prepare import choose_runtime, docker_settings
 
 
 @pytest.mark.parametrize(

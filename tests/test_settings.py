@@ -19,7 +19,7 @@ from vbisect.errors import UsageError
 from vbisect.releases import KnownReleases
 from vbisect.run import prepare as preparing
 from vbisect.run.model import ResolvedModel
-from vbisect.run.prepare import RunOptions
+from vbisect.run.options import RunOptions
 from vbisect.run.settings import RunSettings
 
 

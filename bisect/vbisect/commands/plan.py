@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 
+from vbisect.run.options import RunOptions
 from vbisect.run.plan import BOOT_SECONDS, BYTES_PER_SECOND, Plan, make_plan
-from vbisect.run.prepare import RunOptions, prepare
+from vbisect.run.prepare import prepare
 from vbisect.text import one_line
 
 

@@ -12,7 +12,8 @@ from types import FrameType
 from vbisect.errors import Interrupted, UsageError
 from vbisect.report.formats import write_reports
 from vbisect.report.progress import progress
-from vbisect.run.prepare import RunOptions, make_run_dir, prepare
+from vbisect.run.options import RunOptions
+from vbisect.run.prepare import make_run_dir, prepare
 from vbisect.run.session import resume_run, start_run
 from vbisect.run.state import RunState
 

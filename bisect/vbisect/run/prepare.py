@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -31,68 +30,14 @@ from vbisect.run.docker_settings import (
 )
 from vbisect.run.host import gpus
 from vbisect.run.model import default_model, resolve_model
+from vbisect.run.options import DockerOptions, RunOptions
 from vbisect.run.room import find_room
 from vbisect.run.runtimes import RUNTIMES
 from vbisect.run.settings import RunSettings
-from vbisect.search import MAX_SKIPS, Find
+from vbisect.search import Find
 
 _LARGEST_N = 16384
 """vLLM's own default limit, VLLM_MAX_N_SEQUENCES, from 0.19 on."""
-
-
-@dataclass(frozen=True)
-class DockerOptions:
-    """The options of ``vbisect run`` that concern containers, as given; ``None`` when not given."""
-
-    docker_host: str | None = None
-    image_repo: str | None = None
-    image_variant: str | None = None
-    image: tuple[str, ...] | None = None
-    gpus: str | None = None
-    memory: str | None = None
-    build: str | None = None
-    base_image: str | None = None
-    disk_budget: str | None = None
-    pull_timeout: float | None = None
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """The options of ``vbisect run`` as given; times in seconds."""
-
-    start: str
-    end: str
-    skip: tuple[str, ...] = ()
-    pre: bool = False
-    probe: str = "n-choices"
-    endpoint: str = "chat"
-    n: tuple[int, ...] = (8,)
-    stream: bool = False
-    temperature: float = 0.7
-    top_p: float = 0.9
-    max_tokens: int = 16
-    request_timeout: float = 300
-    command: tuple[str, ...] = ()
-    command_timeout: float = 600
-    model: str | None = None
-    skeleton: bool = False
-    runtime: str = "auto"
-    device: str = "auto"
-    serve_args: tuple[str, ...] = ()
-    env: tuple[str, ...] = ()
-    latest_deps: bool = False
-    docker: DockerOptions = DockerOptions()
-    find: str = "auto"
-    sweep: bool = False
-    find_all: bool = False
-    hint: str | None = None
-    max_skips: int = MAX_SKIPS
-    fresh: bool = False
-    confidence: float = 0.95
-    jobs: int = 1
-    tensor_parallel: int = 1
-    slots_per_gpu: int = 1
-    boot_timeout: float = 600
 
 
 def prepare(options: RunOptions) -> RunSettings:

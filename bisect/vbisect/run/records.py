@@ -101,13 +101,62 @@ class TrialSpec(Frozen):
         return self.run_dir / "trials" / self.version
 
 
+class ParametersStatus(StrEnum):
+    """Whether a server got the sampling parameters that were sent."""
+
+    RECEIVED = "received"
+    DIFFERENT = "different"
+    NOT_FOUND = "not found in the log"
+
+
+class ParametersSeen(Frozen):
+    """The sampling parameters of a request as the server's log has them, beside what was sent.
+
+    ``sentence`` says it in the words of a table: "received n=8", or "not found in the log".
+    """
+
+    status: ParametersStatus
+    sentence: str
+    sent: dict[str, Any] = {}
+    received: dict[str, Any] = {}
+
+
+class VariationRecord(Frozen):
+    """What one variation of the request came to in a release, over all its boots."""
+
+    name: str
+    outcome: Outcome
+    reason: SkipReason | None = None
+    detail: str | None = None
+    signature: str | None = None
+    failure_kind: FailureKind | None = None
+    observations: Tally = Tally()
+
+
+class ControlRecord(Frozen):
+    """What the control model came to in a release: the same request, another model."""
+
+    model: str
+    outcome: Outcome
+    reason: SkipReason | None = None
+    detail: str | None = None
+    signature: str | None = None
+    failure_kind: FailureKind | None = None
+    observations: Tally = Tally()
+    boots: tuple[Tally, ...] = ()
+    seconds: Seconds = Seconds()
+    engine: str | None = None
+    parameters: ParametersSeen | None = None
+
+
 class TrialRecord(Frozen):
     """What the trials of a release came to.
 
     ``observations`` and ``seconds`` are sums over its boots, all else is of the last one that was
     no skip. ``boots`` holds the observations of each, in order; a further boot that came to a skip
     has none. ``was_there`` tells whether the build was on the host before, and ``earlier_run`` is
-    the id of the run that carried it out before.
+    the id of the run that carried it out before. ``engine`` is V0 or V1 where the log tells;
+    ``size_bytes`` is that of the image, unpacked, where the engine tells.
     """
 
     version: str
@@ -123,6 +172,11 @@ class TrialRecord(Frozen):
     was_there: bool | None = None
     seconds: Seconds = Seconds()
     measured: dict[str, Any] = {}
+    engine: str | None = None
+    size_bytes: int | None = None
+    parameters: ParametersSeen | None = None
+    control: ControlRecord | None = None
+    variations: tuple[VariationRecord, ...] = ()
     notes: tuple[str, ...] = ()
     earlier_run: str | None = None
 

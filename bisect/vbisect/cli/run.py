@@ -1,4 +1,4 @@
-"""The command line: parse, call, print."""
+"""``vbisect run`` with ``vbisect plan``, which take the same options."""
 
 from __future__ import annotations
 
@@ -8,41 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vbisect import __version__
+from vbisect.cli.application import app
 
 if TYPE_CHECKING:
     from vbisect.run.state import RunState
-
-app = typer.Typer(
-    name="vbisect",
-    help="Which vLLM release fixed or broke this? Tested on real servers, with evidence.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
-
-
-def main() -> None:
-    """Run vbisect; errors a user can act on are one line, all others go to a log."""
-    from vbisect.shell import run_app
-
-    sys.exit(run_app(app))
-
-
-def _version(asked: bool) -> None:
-    if asked:
-        print(f"vbisect {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _top(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
-    ] = False,
-) -> None:
-    pass
 
 
 @app.command("run", help="Find the release between --from and --to where the answer changes.")
@@ -164,7 +133,7 @@ def run(
     json_output: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     from vbisect.commands.run import new_run, old_run
-    from vbisect.run.prepare import DockerOptions, RunOptions
+    from vbisect.run.options import DockerOptions, RunOptions
 
     planned = context.info_name == "plan"
     if resume is not None:
@@ -239,83 +208,3 @@ def _print_run(state: RunState, run_dir: Path, json_output: bool) -> None:
         print_answer(state, run_dir)
     assert state.finding is not None
     raise typer.Exit(state.finding.status.exit_code)
-
-
-@app.command()
-def versions(
-    start: Annotated[str | None, typer.Option("--from", help="Oldest release.")] = None,
-    end: Annotated[str | None, typer.Option("--to", help="Newest release.")] = None,
-    pre: Annotated[bool, typer.Option("--pre", help="Pre-releases too.")] = False,
-    image_repo: Annotated[
-        str | None, typer.Option(help="Ask for images too, as in vllm/vllm-openai.")
-    ] = None,
-    json_output: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
-) -> None:
-    """The releases there are, and where each can be had."""
-    from vbisect.commands.versions import list_known
-
-    list_known(start, end, pre=pre, image_repo=image_repo, json_output=json_output)
-
-
-@app.command()
-def report(
-    run_dir: Annotated[Path, typer.Argument(help="A run directory.")],
-    format_name: Annotated[str, typer.Option("--format", help="md, csv or json.")] = "md",
-) -> None:
-    """A report from a run directory, on stdout."""
-    from vbisect.commands.report import print_report
-
-    print_report(run_dir, format_name)
-
-
-@app.command()
-def clean(
-    version: Annotated[
-        list[str] | None, typer.Argument(help="Only what is of these versions.")
-    ] = None,
-    docker_host: Annotated[
-        str | None, typer.Option(help="The engine, as in ssh://user@gpu01.")
-    ] = None,
-) -> None:
-    """Remove what vbisect made or pulled, except what is in use."""
-    from vbisect.commands.clean import remove_everything
-
-    remove_everything(tuple(version or ()), docker_host)
-
-
-@app.command()
-def doctor(
-    device: Annotated[str, typer.Option(help="auto, cuda or cpu.")] = "auto",
-    docker_host: Annotated[
-        str | None, typer.Option(help="The engine, as in ssh://user@gpu01.")
-    ] = None,
-    image_repo: Annotated[
-        str | None, typer.Option(help="Repository of the images (vllm/vllm-openai).")
-    ] = None,
-) -> None:
-    """Is this host fit: engine, GPU and driver, disk, registry, tokens."""
-    from vbisect.commands.doctor import examine
-
-    raise typer.Exit(examine(device, docker_host, image_repo))
-
-
-@app.command()
-def simulate(
-    world: Annotated[Path, typer.Argument(metavar="WORLD.json", help="A declared world.")],
-    repeat: Annotated[
-        int | None, typer.Option(help="Runs, each with the next seed; only figures are printed.")
-    ] = None,
-    strategy: Annotated[str, typer.Option(help="vbisect, linear or midpoint.")] = "vbisect",
-    confidence: Annotated[float, typer.Option(help="Wanted certainty of the answer.")] = 0.95,
-    json_output: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
-) -> None:
-    """The search against a declared world, in virtual time; starts nothing."""
-    from vbisect.commands.simulate import simulate_world
-
-    simulate_world(
-        world,
-        repeat=repeat,
-        strategy=strategy,
-        confidence=confidence,
-        json_output=json_output,
-    )

@@ -1,0 +1,6 @@
+"""The command line: parse, call, print; no logic."""
+
+from vbisect.cli import run, tools
+from vbisect.cli.application import app, main
+
+__all__ = ["app", "main", "run", "tools"]
