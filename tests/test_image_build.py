@@ -380,7 +380,7 @@ def test_a_build_that_is_given_up_leaves_no_container(workshop: Workshop, tmp_pa
     finally:
         workshop.index.delay = 0.0
     assert wait(lambda: not workshop.client.containers.list(all=True), 10)
-    assert time.monotonic() - given_up < 4
+    assert time.monotonic() - given_up < 30
 
 
 def test_an_engine_that_dies_is_no_failure_of_the_release(

@@ -79,7 +79,8 @@ def test_any_number_at_once_finds_the_same(vbisect: Vbisect, jobs: int) -> None:
     right(done, "90.3", "90.4")
     assert at_once(done.run_dir) == min(jobs, 7)
     if jobs > 1:
-        assert set(started(done.run_dir)[:2]) == {"90.0", "90.6"}
+        # trials that begin at the same moment say so in any order
+        assert {"90.0", "90.6"} <= set(started(done.run_dir)[:jobs])
     for version, trial in done.trials.items():
         assert trial["outcome"] == ("fail" if version < "90.4" else "pass")
     assert max(counts(done.run_dir, "trial_started").values()) == 1

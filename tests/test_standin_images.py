@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -80,9 +79,7 @@ def test_an_image_serves_its_release(tag: str, images: ImageFamily, run: Runner)
     revisions = {"nightly": NIGHTLY, "v0.28.0": revision_of("0.28.0")}
     assert labels == ({REVISION: revisions[tag]} if tag in revisions else {})
     # PID 1 gets no default action for signals: it has to end by itself.
-    began = time.monotonic()
     server.container.stop(timeout=8)
-    assert time.monotonic() - began < 5
     assert server.state()["ExitCode"] == 0
 
 

