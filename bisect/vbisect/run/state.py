@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from vbisect.errors import UsageError
 from vbisect.probes import FailureKind
 from vbisect.run.journal import FILE_NAME, Event, EventKind, read_journal
+from vbisect.run.prior import prior_weights
 from vbisect.run.records import Finding, Partial, TrialRecord
 from vbisect.run.settings import RunSettings
 from vbisect.search import Aim, Counts, Outcome, Seen
@@ -84,7 +85,7 @@ class RunState:
             find_all=settings.find_all,
             confidence=settings.confidence,
             max_skips=settings.max_skips,
-            weights=self._weights(),
+            weights=prior_weights(settings.versions, settings.hint),
         )
 
     def seen(self, running: frozenset[int] = frozenset()) -> Seen:
@@ -122,14 +123,6 @@ class RunState:
         """The kind of failure at the first failing end: the bug this run is about."""
         kinds = (r.failure_kind for r in self.records.values() if r.outcome is Outcome.FAIL)
         return next(kinds, None)
-
-    def _weights(self) -> tuple[float, ...] | None:
-        """A release that was hinted at is as likely to be the one as all others together."""
-        settings = self.settings
-        if settings.hint is None:
-            return None
-        others = len(settings.versions) - 1
-        return tuple(float(others if v == settings.hint else 1) for v in settings.versions)
 
     def _take_time(self, event: Event) -> None:
         at = datetime.fromisoformat(event["at"])
