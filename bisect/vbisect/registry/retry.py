@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,21 +20,15 @@ from tenacity import (
     wait_random,
 )
 
+from vbisect.connections import advice_for, fault_of, is_momentary
 from vbisect.errors import HostError
 from vbisect.registry.answer import Answer
 from vbisect.registry.reference import login_command
-from vbisect.text import one_line
 
 OnWait = Callable[[str, float], None]
 """Told the reason for a wait and its length in seconds, before it begins."""
 
 _BUSY = frozenset({429, 500, 502, 503, 504})
-_MOMENTARY = (
-    httpx.TimeoutException,
-    httpx.NetworkError,
-    httpx.RemoteProtocolError,
-    httpx.ProxyError,
-)
 _EARLIEST_UNIX_TIME = 1_000_000_000  # no server asks for a wait of thirty years
 
 
@@ -75,7 +68,10 @@ def ask_patiently(
 
     def announce(state: RetryCallState) -> None:
         answer = _answer(state)
-        fault = f"answers {answer.named_status}" if answer else _fault(_error(state), patience)
+        if answer:
+            fault = f"answers {answer.named_status}"
+        else:
+            fault = fault_of(_error(state), patience.connect, patience.read)
         on_wait(f"{registry}: {fault}; asking again", state.upcoming_sleep)
 
     def give_up(state: RetryCallState) -> Answer:
@@ -85,7 +81,7 @@ def ask_patiently(
         raise _still_busy(registry, answer, state, too_long(state))
 
     retrying = Retrying(
-        retry=retry_if_exception(_is_momentary) | retry_if_result(lambda got: got.status in _BUSY),
+        retry=retry_if_exception(is_momentary) | retry_if_result(lambda got: got.status in _BUSY),
         wait=wait,
         stop=lambda state: state.attempt_number >= patience.attempts or too_long(state),
         before_sleep=announce,
@@ -140,35 +136,9 @@ def _error(state: RetryCallState) -> BaseException:
     return error
 
 
-def _is_momentary(error: BaseException) -> bool:
-    return isinstance(error, _MOMENTARY) and not _is_untrusted(error)
-
-
-def _is_untrusted(error: BaseException | None) -> bool:
-    """Whether the server's certificate is not trusted, which no repetition changes."""
-    while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def _fault(error: BaseException, patience: Patience) -> str:
-    """What went wrong, without any text that a server could have put a token into."""
-    if isinstance(error, httpx.ConnectTimeout):
-        return f"no connection within {patience.connect:g} s"
-    if isinstance(error, httpx.TimeoutException):
-        return f"no answer within {patience.read:g} s"
-    if isinstance(error, (httpx.NetworkError, httpx.ProxyError)):
-        return one_line(str(error)) or "the connection broke"
-    return "what answers there does not keep to HTTP"
-
-
 def _unreachable(registry: str, error: BaseException, patience: Patience) -> HostError:
-    advice = "Check its name, the network and the proxy settings."
-    if _is_untrusted(error):
-        advice = "If its certificate has an authority of its own, name that in SSL_CERT_FILE."
-    return HostError(f"Cannot talk to {registry}: {_fault(error, patience)}. {advice}")
+    fault = fault_of(error, patience.connect, patience.read)
+    return HostError(f"Cannot talk to {registry}: {fault}. {advice_for(error)}")
 
 
 def _still_busy(registry: str, answer: Answer, state: RetryCallState, too_long: bool) -> HostError:

@@ -10,8 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from vbisect import __version__
-from vbisect.errors import HostError
+from vbisect.connections import new_client
 from vbisect.registry.answer import Answer, nonsense
 from vbisect.registry.retry import OnWait, Patience, ask_patiently
 
@@ -92,24 +91,14 @@ class Transport:
         with self._lock:
             client = self._clients.get((insecure, direct))
             if client is None:
-                client = self._new_client(insecure, direct)
+                client = new_client(
+                    direct=direct,
+                    connect=self._patience.connect,
+                    read=self._patience.read,
+                    verify=not insecure,
+                )
                 self._clients[insecure, direct] = client
             return client
-
-    def _new_client(self, insecure: bool, direct: bool) -> httpx.Client:
-        try:
-            return httpx.Client(
-                verify=not insecure,
-                trust_env=not direct,
-                timeout=httpx.Timeout(self._patience.read, connect=self._patience.connect),
-                headers={"User-Agent": f"vbisect/{__version__}"},
-            )
-        except (ImportError, ValueError, OSError, httpx.InvalidURL):
-            # the message could show a proxy's password
-            raise HostError(
-                "The environment's proxy or certificate settings cannot be used; look at "
-                "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE and SSL_CERT_DIR."
-            ) from None
 
 
 def _exchange(client: httpx.Client, request: Request) -> Answer:

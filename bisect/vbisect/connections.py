@@ -1,0 +1,75 @@
+"""HTTP connections, with what goes wrong in them told in plain words."""
+
+from __future__ import annotations
+
+import ssl
+
+import httpx
+
+from vbisect import __version__
+from vbisect.errors import HostError
+from vbisect.text import one_line
+
+USER_AGENT = f"vbisect/{__version__}"
+
+_MOMENTARY = (
+    httpx.TimeoutException,
+    httpx.NetworkError,
+    httpx.RemoteProtocolError,
+    httpx.ProxyError,
+)
+
+
+def new_client(*, direct: bool, connect: float, read: float, verify: bool = True) -> httpx.Client:
+    """A client with timeouts in seconds; ``direct`` leaves the environment's proxies out.
+
+    Raises ``HostError`` when the environment's settings cannot be used.
+    """
+    try:
+        return httpx.Client(
+            verify=verify,
+            trust_env=not direct,
+            timeout=httpx.Timeout(read, connect=connect),
+            headers={"User-Agent": USER_AGENT},
+        )
+    except (ImportError, ValueError, OSError, httpx.InvalidURL):
+        # the message could show a proxy's password
+        raise HostError(
+            "The environment's proxy or certificate settings cannot be used; look at "
+            "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE and SSL_CERT_DIR."
+        ) from None
+
+
+def is_momentary(error: BaseException) -> bool:
+    """Whether the same request may do later."""
+    return isinstance(error, _MOMENTARY) and not _is_untrusted(error)
+
+
+def fault_of(error: BaseException, connect: float, read: float) -> str:
+    """What went wrong, without any text that a server could have put a token into.
+
+    ``connect`` and ``read`` are the timeouts that were set, in seconds.
+    """
+    if isinstance(error, httpx.ConnectTimeout):
+        return f"no connection within {connect:g} s"
+    if isinstance(error, httpx.TimeoutException):
+        return f"no answer within {read:g} s"
+    if isinstance(error, (httpx.NetworkError, httpx.ProxyError)):
+        return one_line(str(error)) or "the connection broke"
+    return "what answers there does not keep to HTTP"
+
+
+def advice_for(error: BaseException) -> str:
+    """What a person can look at when a server cannot be talked to."""
+    if _is_untrusted(error):
+        return "If its certificate has an authority of its own, name that in SSL_CERT_FILE."
+    return "Check its name, the network and the proxy settings."
+
+
+def _is_untrusted(error: BaseException | None) -> bool:
+    """Whether the server's certificate is not trusted, which no repetition changes."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
