@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from made import VERSIONS, releases
 from vbisect.cli import app
 from vbisect.errors import UsageError
-from vbisect.releases import KnownReleases
+from vbisect.releases import Device, KnownReleases
+from vbisect.run import model as modelling
 from vbisect.run import prepare as preparing
 from vbisect.run.model import ResolvedModel
 from vbisect.run.options import RunOptions
@@ -41,14 +42,19 @@ def test_damaged_settings_are_told(tmp_path: Path, content: bytes | None, words:
         RunSettings.read(tmp_path)
 
 
+def unlooked_up(name: str, device: Device, skeleton: bool) -> ResolvedModel:
+    """A model of this name."""
+    return ResolvedModel(name=name, path=name)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def offline() -> Iterator[None]:
     """Settings are prepared from fixed releases and a model that nobody looks up."""
     with pytest.MonkeyPatch.context() as patch:
         known = KnownReleases(releases(), "package index")
         patch.setattr(preparing, "known_releases", lambda pre: known)
-        model = ResolvedModel(name="org/model", path="org/model")
-        patch.setattr(preparing, "resolve_model", lambda name, device, skeleton: model)
+        patch.setattr(modelling, "resolve_model", unlooked_up)
+        patch.setattr(preparing, "resolve_model", unlooked_up)
         patch.setattr(preparing, "gpus", list)
         yield
 
@@ -82,6 +88,7 @@ Options = st.builds(
     command=st.just(()) | st.lists(Words, max_size=3).map(lambda words: ("/bin/sh", *words)),
     command_timeout=Amounts,
     model=st.just("org/model"),
+    control_model=st.sampled_from([None, "org/other"]),
     skeleton=st.booleans(),
     device=st.just("cpu"),
     runtime=st.just("venv"),
@@ -162,6 +169,10 @@ def test_a_plain_run_is_repeated_by_a_short_line() -> None:
         ({"boot_timeout": 0}, "--boot-timeout"),
         ({"endpoint": "chats"}, "--endpoint chats: choose one of chat, completions, generate"),
         ({"find": "bug"}, "--find bug"),
+        (
+            {"model": "org/model", "control_model": "org/model"},
+            "--control-model org/model: that is the model itself",
+        ),
         ({"probe": "command"}, "needs a command after --"),
         ({"command": ("/nonesuch/x",)}, "not there or not executable"),
     ],

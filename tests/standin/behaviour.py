@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,9 @@ class Behaviour:
     honours_host: bool = False
     """Listen where --host says, as inside a container; else on 127.0.0.1 whatever it says."""
 
+    by_model: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What is otherwise while a model is served under this name, as `{"tiny-qwen2": {…}}`."""
+
     removed_arguments: tuple[str, ...] = ()
     known_arguments: tuple[str, ...] = ()
     request_logging_default: bool = False
@@ -103,6 +106,11 @@ class Behaviour:
             raise ValueError(f"unknown log style {self.log_style!r}")
         if unknown := {*self.fail_rate, *self.served, *self.stream_error} - set(ENDPOINTS):
             raise ValueError(f"unknown endpoints {sorted(unknown)}")
+
+    def serving(self, names: Sequence[str]) -> Behaviour:
+        """The behaviour of a server that serves a model under `names`."""
+        changes = [self.by_model[name] for name in names if name in self.by_model]
+        return replace(self, **{k: v for change in changes for k, v in change.items()})
 
     def dumps(self, version: str) -> str:
         """The text of behaviour.json for a release of this version."""

@@ -158,6 +158,7 @@ def main(argv: list[str] | None = None) -> None:
     """The console script `vllm`; never returns."""
     version, behaviour = load(Path(__file__).with_name("behaviour.json"))
     args = parse(sys.argv[1:] if argv is None else argv, version, behaviour)
+    behaviour = behaviour.serving(args.served_model_name or [args.model])
     code = Process(args, version, behaviour).run()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -41,6 +41,10 @@ def run(
         str | None,
         typer.Option(help="tiny:qwen2, tiny:qwen2_5_vl, a directory or a Hugging Face id."),
     ] = None,
+    control_model: Annotated[
+        str | None,
+        typer.Option(help="A second model to ask the same: is it the model's bug, or everyone's?"),
+    ] = None,
     skeleton: Annotated[
         bool, typer.Option("--skeleton", help="Real configuration, two random layers.")
     ] = False,
@@ -159,6 +163,7 @@ def run(
             command=tuple(command or ()),
             command_timeout=command_timeout,
             model=model,
+            control_model=control_model,
             skeleton=skeleton,
             runtime=runtime,
             device=device,

@@ -14,9 +14,18 @@ def to_csv(state: RunState) -> str:
     import pandas
 
     table = pandas.DataFrame([row.values() for row in rows(state)], columns=list(COLUMNS))
-    for column in ("passes", "fails", "order"):
+    for column in ("passes", "fails", "order", "control_passes", "control_fails"):
         table[column] = table[column].astype("Int64")
-    for column in ("version", "outcome", "finding", "reported_version", "build", "digest"):
+    for column in (
+        "version",
+        "outcome",
+        "finding",
+        "reported_version",
+        "build",
+        "digest",
+        "control_outcome",
+        "control_finding",
+    ):
         table[column] = [_cell(value) for value in table[column]]
     text: str = table.to_csv(index=False, lineterminator="\n")
     return text

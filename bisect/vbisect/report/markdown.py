@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from vbisect.reasons import ADVICE
 from vbisect.report.rows import tested_rows
+from vbisect.run.scope import scope_of
 from vbisect.run.state import RunState
 from vbisect.text import one_line
 
@@ -19,11 +20,14 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~@$&])")
 
 def to_markdown(state: RunState) -> str:
     """Verdict, table, warnings and how to repeat it."""
-    reasons = {r.reason for r in state.records.values() if r.reason is not None}
+    records = state.records.values()
+    of_both = [r for record in records for r in (record, record.control) if r is not None]
+    reasons = {r.reason for r in of_both if r.reason is not None}
     return _template().render(
         state=state,
         settings=state.settings,
         finding=state.finding,
+        scope=scope_of(state),
         rows=tested_rows(state),
         advice={str(reason): ADVICE[reason] for reason in sorted(reasons)},
         untested=len(state.settings.versions) - len(tested_rows(state)),

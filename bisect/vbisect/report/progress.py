@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from vbisect.reasons import ADVICE
 from vbisect.report.rows import finding, tested_rows
 from vbisect.run.journal import Event, EventKind
-from vbisect.run.records import TrialRecord
+from vbisect.run.records import ControlRecord, TrialRecord
 from vbisect.run.state import RunState
 from vbisect.search import expected_trials, flaky, remaining_range
 from vbisect.text import one_line
@@ -58,6 +58,7 @@ class PlainLines:
 
     def __init__(self) -> None:
         self._advised: set[str] = set()
+        self._judged: dict[str, str] = {}
         self._said = ""
 
     def say(self, line: str) -> None:
@@ -86,9 +87,18 @@ class PlainLines:
                 f"{event['version']}: ready after {event['seconds']:.0f} s, "
                 f"reports {event['reported_version']}; probing"
             )
+        elif kind is EventKind.CONTROL_STARTED:
+            record = TrialRecord.model_validate(event["record"])
+            self._judged[record.version] = _finished(record)
+            yield f"{_finished(record)}; now the control"
+        elif kind is EventKind.CONTROL_READY:
+            yield f"{event['version']}: control ready after {event['seconds']:.0f} s; probing"
         elif kind is EventKind.TRIAL_FINISHED:
             record = TrialRecord.model_validate(event["record"])
-            yield _finished(record)
+            if self._judged.pop(record.version, None) != _finished(record):
+                yield _finished(record)
+            if record.control is not None:
+                yield f"{record.version}: {_control_finished(record.control)}"
             if record.reason is not None and record.reason not in self._advised:
                 self._advised.add(record.reason)
                 yield f"{record.reason}: {ADVICE[record.reason]}"
@@ -104,6 +114,12 @@ def _finished(record: TrialRecord) -> str:
     return f"{record.version}: {record.outcome.upper()} – {finding(record)}{counts}{where}"
 
 
+def _control_finished(control: ControlRecord) -> str:
+    seen = control.observations
+    counts = f" ({seen.passes} passed, {seen.fails} failed)" if seen.total else ""
+    return f"control {control.outcome.upper()} – {finding(control)}{counts}"
+
+
 class LiveTable:
     """The table of trials, redrawn as it grows."""
 
@@ -114,7 +130,8 @@ class LiveTable:
 
     def show(self, event: Event, state: RunState) -> None:
         """Take over what the journal has now."""
-        if event["event"] != EventKind.OBSERVATION and "version" in event:
+        observed = (EventKind.OBSERVATION, EventKind.CONTROL_OBSERVATION)
+        if event["event"] not in observed and "version" in event:
             self._since[event["version"]] = time.monotonic()
         self._state = state
 
@@ -131,7 +148,9 @@ class LiveTable:
         state = self._state
         if state is None:
             return Text("vbisect: starting")
-        table = Table("version", "outcome", "pass/fail", "what was seen", "boot", box=None)
+        control = ("control",) if state.settings.control_model else ()
+        columns = ("version", "outcome", "pass/fail", "what was seen", "boot", *control)
+        table = Table(*columns, box=None)
         for row in tested_rows(state):
             counts = "" if row.passes is None else f"{row.passes}/{row.fails}"
             boot = f"{row.boot_seconds:.0f} s" if row.boot_seconds else ""
@@ -141,10 +160,13 @@ class LiveTable:
                 counts,
                 Text(one_line(row.finding, 160)),
                 boot,
+                *(Text(row.control_outcome or "") for _ in control),
             )
         lines = [Text(f"NOTE {one_line(note)}", style="bold yellow") for note in state.notes]
         for version, phase in list(state.active.items()):
-            partial = state.partial.get(version)
+            partial = (state.control_partial if version in state.judged else state.partial).get(
+                version
+            )
             seen = f", {partial.tally.total} observations" if partial else ""
             spent = time.monotonic() - self._since[version]
             lines.append(Text(f"{version}: {phase} for {spent:.0f} s{seen}"))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from vbisect.reasons import SkipReason
-from vbisect.run.records import TrialRecord
+from vbisect.run.records import ControlRecord, TrialRecord
 from vbisect.run.state import RunState
 from vbisect.search import Outcome
 
@@ -14,7 +15,10 @@ UNTESTED = "untested"
 
 @dataclass(frozen=True)
 class Row:
-    """One candidate. ``finding`` is what was seen or why not; times in seconds."""
+    """One candidate. ``finding`` is what was seen or why not; times in seconds.
+
+    The same of the control model, where there was one; ``control_seconds`` is all it took.
+    """
 
     version: str
     outcome: str
@@ -28,6 +32,11 @@ class Row:
     boot_seconds: float | None = None
     probe_seconds: float | None = None
     order: int | None = None
+    control_outcome: str | None = None
+    control_finding: str | None = None
+    control_passes: int | None = None
+    control_fails: int | None = None
+    control_seconds: float | None = None
 
     def values(self) -> dict[str, object]:
         """Column name to value."""
@@ -48,8 +57,8 @@ def tested_rows(state: RunState) -> list[Row]:
     return [row for row in rows(state) if row.outcome != UNTESTED]
 
 
-def finding(record: TrialRecord) -> str:
-    """What a trial showed, in one line."""
+def finding(record: TrialRecord | ControlRecord) -> str:
+    """What a trial, or its control, showed, in one line."""
     if record.outcome is Outcome.SKIP:
         return f"{record.reason}: {record.detail}" if record.reason else "not settled"
     seen = record.observations
@@ -80,4 +89,18 @@ def _row(state: RunState, version: str, order: int | None) -> Row:
         boot_seconds=record.seconds.boot,
         probe_seconds=record.seconds.probe,
         order=order,
+        **_control_cells(record.control),
     )
+
+
+def _control_cells(control: ControlRecord | None) -> dict[str, Any]:
+    if control is None:
+        return {}
+    seen, seconds = control.observations, control.seconds
+    return {
+        "control_outcome": control.outcome,
+        "control_finding": finding(control),
+        "control_passes": seen.passes if seen.total else None,
+        "control_fails": seen.fails if seen.total else None,
+        "control_seconds": round(seconds.fetch + seconds.boot + seconds.probe, 3),
+    }

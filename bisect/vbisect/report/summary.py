@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from vbisect.reasons import ADVICE
 from vbisect.run.records import Status, TrialRecord
+from vbisect.run.scope import scope_of
 from vbisect.run.state import RunState
 
 
 def summary(state: RunState, run_dir: Path) -> dict[str, Any]:
     """What ``vbisect run --json`` prints; fields are added, never renamed."""
     settings, finding = state.settings, state.finding
+    scope = scope_of(state)
     answer = finding.answer.model_dump(mode="json") if finding and finding.answer else None
     return {
         "schema": 1,
@@ -37,6 +40,8 @@ def summary(state: RunState, run_dir: Path) -> dict[str, Any]:
         "runtime": settings.runtime,
         "device": settings.device,
         "model": settings.model,
+        "control": settings.control_model,
+        "scope": asdict(scope) if scope else None,
         "candidates": list(settings.versions),
         "excluded": list(settings.excluded),
         "trials": [_trial(record) for record in state.records.values()],

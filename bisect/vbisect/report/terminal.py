@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
-from vbisect.report.rows import tested_rows
+from vbisect.report.rows import Row, tested_rows
+from vbisect.run.scope import scope_of
+from vbisect.run.settings import RunSettings
 from vbisect.run.state import RunState
 from vbisect.text import one_line
 
@@ -28,16 +31,41 @@ def answer_lines(state: RunState, run_dir: Path) -> list[str]:
         lines.append(f"  {answer.change}, {exact}, confidence {answer.confidence:.3f}")
     for change in finding.changes if len(finding.changes) > 1 else ():
         lines.append(f"  {change.change}: {change.last_before} → {change.first_after}")
+    scope = scope_of(state)
+    if scope is not None:
+        lines.append(f"  {scope.scope.upper()}: {one_line(scope.message, 1000)}")
     lines.append("")
     shown = tested_rows(state)
-    width = max((len(row.version) for row in shown), default=0)
-    for row in shown:
-        counts = "" if row.passes is None else f"{row.passes}/{row.fails}"
-        seen = one_line(row.finding, 120)
-        lines.append(f"  {row.version:<{width}}  {row.outcome:<4}  {counts:>7}  {seen}")
+    lines += _table(shown) if scope is None else _table_of_both(shown, state.settings)
     lines += [""] if shown else []
     lines.append(f"evidence: {run_dir}")
     if finding.status.resumable:
         lines.append(f"go on:    {shlex.join(['vbisect', 'run', '--resume', str(run_dir)])}")
     lines.append(f"repeat:   {state.settings.replay_command()}")
     return lines
+
+
+def _table(shown: Sequence[Row]) -> list[str]:
+    width = max((len(row.version) for row in shown), default=0)
+    return [f"  {row.version:<{width}}  {_cells(row)}" for row in shown]
+
+
+def _table_of_both(shown: Sequence[Row], settings: RunSettings) -> list[str]:
+    """The model's columns, then the control's."""
+    width = max((len(row.version) for row in shown), default=0)
+    model = [_cells(row) for row in shown]
+    middle = max((len(settings.model), *map(len, model)), default=0)
+    lines = [f"  {'':<{width}}  {settings.model:<{middle}}  {settings.control_model}"]
+    for row, cells in zip(shown, model, strict=True):
+        control = _cells(row, control=True) if row.control_outcome else ""
+        lines.append(f"  {row.version:<{width}}  {cells:<{middle}}  {control}".rstrip())
+    return lines if shown else []
+
+
+def _cells(row: Row, *, control: bool = False) -> str:
+    outcome = row.control_outcome if control else row.outcome
+    passes = row.control_passes if control else row.passes
+    fails = row.control_fails if control else row.fails
+    seen = row.control_finding if control else row.finding
+    counts = "" if passes is None else f"{passes}/{fails}"
+    return f"{outcome:<4}  {counts:>7}  {one_line(seen or '', 120)}"

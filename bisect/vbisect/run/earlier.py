@@ -1,9 +1,9 @@
 """Trials of earlier runs that count again, so that nothing known is tested twice.
 
-A trial counts again for the same release, build digest, probe, model, serve arguments, environment
-and device. What vbisect cannot compare does not count: a variable that was passed on by its name
-alone (a token's value changes no answer, so of those the name is enough), and a command or a local
-model whose files were changed after that run began.
+A trial counts again for the same release, build digest, probe, model, control, serve arguments,
+environment and device. What vbisect cannot compare does not count: a variable that was passed on by
+its name alone (a token's value changes no answer, so of those the name is enough), and a command or
+a local model whose files were changed after that run began.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from vbisect.locks import Locked, file_lock
 from vbisect.probes import FailureKind
 from vbisect.run.journal import FILE_NAME as JOURNAL
 from vbisect.run.journal import Event, EventKind, read_journal
-from vbisect.run.records import TrialRecord
+from vbisect.run.records import ControlRecord, TrialRecord
 from vbisect.run.settings import RunSettings
 from vbisect.run.state import replay
 from vbisect.search import Counts, Outcome, judge
@@ -163,7 +163,7 @@ class EarlierRun:
     @cached_property
     def judged(self) -> dict[str, Finished]:
         """Its passes and fails, by version."""
-        judged = (trial for trial in self.trials if trial.record.outcome is not Outcome.SKIP)
+        judged = (trial for trial in self.trials if _is_judged(trial.record, self.settings))
         return {trial.record.version: trial for trial in judged if trial.digest}
 
     @cached_property
@@ -214,6 +214,9 @@ def usable(
     ``weakest`` is this run's failing release that fails least often, and ``reference`` the kind of
     failure that is its bug; both are ``None`` as long as nothing has failed.
     """
+    control = record.control
+    if control is not None and not _carries(control, confidence, weakest):
+        return False
     seen = record.observations
     if record.outcome is Outcome.FAIL:
         if reference is not None and record.failure_kind is not reference:
@@ -225,6 +228,22 @@ def usable(
     return judge(seen.counts, confidence, weakest) is record.outcome
 
 
+def _is_judged(record: TrialRecord, settings: RunSettings | None) -> bool:
+    """Whether the model passed or failed, and so did the control, where there was to be one."""
+    wanted = settings is not None and settings.control_model is not None
+    outcomes = [record.outcome]
+    if wanted:
+        outcomes.append(record.control.outcome if record.control else Outcome.SKIP)
+    return Outcome.SKIP not in outcomes
+
+
+def _carries(control: ControlRecord, confidence: float, weakest: Counts | None) -> bool:
+    """Whether the control was asked often enough for this run."""
+    counts = control.observations.counts
+    crashed = control.failure_kind is FailureKind.CRASHED
+    return crashed or judge(counts, confidence, weakest) is control.outcome
+
+
 def _asked(settings: RunSettings, version: str) -> tuple[object, ...] | None:
     """All that a trial of ``version`` depends on but its build; ``None`` if that is not known."""
     try:
@@ -232,6 +251,13 @@ def _asked(settings: RunSettings, version: str) -> tuple[object, ...] | None:
         arguments = (
             *effective_arguments(settings.model_args, version),
             *effective_arguments(settings.serve_args, version),
+        )
+        control = (
+            settings.control_model,
+            settings.control_path,
+            effective_arguments(settings.control_args, version),
+            settings.control_env,
+            settings.control_sees,
         )
         assigned = effective_environment((v for v in settings.env if "=" in v.text), version)
     except ValueError:  # not what vbisect wrote
@@ -245,6 +271,7 @@ def _asked(settings: RunSettings, version: str) -> tuple[object, ...] | None:
         settings.model_path,
         settings.n_choices,
         settings.command,
+        control,
         arguments,
         {**settings.model_env, **assigned},
         passed_on,
@@ -263,11 +290,13 @@ def _changed(settings: RunSettings) -> float:
                 files.append(path.stat())
     if any(S_ISDIR(file.st_mode) for file in files):
         return inf  # whatever is in there may be part of the check
+    named = ((settings.model, settings.model_path), (settings.control_model, settings.control_path))
     try:
-        model = Path(settings.model_path).expanduser()
-        # the digest of a tiny model is part of its path
-        if model.is_dir() and not settings.model.startswith("tiny:"):
-            files += [path.stat() for path in (model, *model.iterdir())]
+        for name, place in named:
+            # the digest of a tiny model is part of its path
+            if name and place and not name.startswith("tiny:"):
+                folder = Path(place).expanduser()
+                files += [f.stat() for f in (folder, *folder.iterdir())] if folder.is_dir() else []
     except (OSError, RuntimeError):
         return inf
     return max((file.st_ctime for file in files), default=-inf)

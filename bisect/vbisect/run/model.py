@@ -64,6 +64,39 @@ def resolve_model(name: str, device: Device, skeleton: bool) -> ResolvedModel:
     )
 
 
+def resolve_control(
+    name: str, model: ResolvedModel, device: Device, skeleton: bool
+) -> ResolvedModel:
+    """As ``resolve_model``, for the control of ``model``; a tiny one is never cut down.
+
+    Raises ``UsageError`` also when both are the same.
+    """
+    try:
+        control = resolve_model(name, device, skeleton and not name.startswith("tiny:"))
+    except UsageError as error:
+        raise UsageError(str(error).replace("--model", "--control-model", 1)) from None
+    if control.path == model.path:
+        raise UsageError(
+            f"--control-model {name}: that is the model itself; a control is another one, as like "
+            "it as can be but for what may be the cause."
+        )
+    return control
+
+
+def takes_pictures(model: ResolvedModel) -> bool:
+    """Whether a picture can be sent to it; not where its configuration cannot be had."""
+    if model.image is not None:
+        return True
+    if model.name.startswith("tiny:"):
+        return False
+    try:
+        path = Path(model.path).expanduser()
+        config = _read_config(path) if path.is_dir() else hub_config(model.name)
+    except UsageError:
+        return False
+    return "vision_config" in config
+
+
 def _tiny(name: str, arguments: list[str], environment: dict[str, str]) -> ResolvedModel:
     from vbisect.models import TINY_MODELS, tiny_model_digest, write_tiny_model
 

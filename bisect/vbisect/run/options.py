@@ -42,6 +42,7 @@ class RunOptions:
     command: tuple[str, ...] = ()
     command_timeout: float = 600
     model: str | None = None
+    control_model: str | None = None
     skeleton: bool = False
     runtime: str = "auto"
     device: str = "auto"

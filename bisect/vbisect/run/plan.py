@@ -155,7 +155,8 @@ def _reckon(
     left_out = {*settings.excluded, *(v for v, found in downloads.items() if found.missing)}
     untestable = {versions.index(version): Outcome.SKIP for version in left_out}
     paths = list(_paths(len(versions), untestable, sweep=settings.sweep)) or [[]]
-    boots = [len(path) for path in paths]
+    in_a_trial = 2 if settings.control_model else 1
+    boots = [len(path) * in_a_trial for path in paths]
     sizes = [_bytes_of(downloads[versions[index]] for index in path) for path in paths]
     times = [
         number * BOOT_SECONDS + size / BYTES_PER_SECOND

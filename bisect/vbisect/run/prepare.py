@@ -29,7 +29,13 @@ from vbisect.run.docker_settings import (
     parse_size,
 )
 from vbisect.run.host import gpus
-from vbisect.run.model import default_model, resolve_model
+from vbisect.run.model import (
+    ResolvedModel,
+    default_model,
+    resolve_control,
+    resolve_model,
+    takes_pictures,
+)
 from vbisect.run.options import DockerOptions, RunOptions
 from vbisect.run.room import find_room
 from vbisect.run.runtimes import RUNTIMES
@@ -63,6 +69,7 @@ def prepare(options: RunOptions) -> RunSettings:
         device = choose_device(options.device, engine)
         docker = docker_settings(options.docker, device) if engine else None
         model = resolve_model(options.model or default_model(device), device, options.skeleton)
+        control = _control(options, model, device)
         known = known_releases(pre=options.pre)
         nightlies: Nightlies = NightlyWheels(device)
         if engine is not None and docker is not None:
@@ -80,6 +87,7 @@ def prepare(options: RunOptions) -> RunSettings:
         image=model.image if endpoint is Endpoint.CHAT else None,
         request_timeout=options.request_timeout,
     )
+    pictured = n_choices.image is not None and not command
     settings = RunSettings(
         vbisect=__version__,
         run_id=_run_id(options),
@@ -107,6 +115,11 @@ def prepare(options: RunOptions) -> RunSettings:
         skeleton=options.skeleton,
         model_args=model.arguments,
         model_env=model.environment,
+        control_model=control.name if control else None,
+        control_path=control.path if control else None,
+        control_args=control.arguments if control else (),
+        control_env=control.environment if control else {},
+        control_sees=pictured and control is not None and takes_pictures(control),
         serve_args=serve_args,
         env=env,
         boot_timeout=options.boot_timeout,
@@ -199,6 +212,12 @@ def _one_of(option: str, value: str, allowed: Sequence[str]) -> str:
     if value not in allowed:
         raise UsageError(f"{option} {value}: choose one of {', '.join(allowed)}.")
     return value
+
+
+def _control(options: RunOptions, model: ResolvedModel, device: Device) -> ResolvedModel | None:
+    if options.control_model is None:
+        return None
+    return resolve_control(options.control_model, model, device, options.skeleton)
 
 
 def _hint(asked: str | None, candidates: Sequence[Release]) -> str | None:

@@ -80,7 +80,8 @@ class Seconds(Frozen):
 class TrialSpec(Frozen):
     """Everything a trial depends on. ``earlier`` are observations of an interrupted try at it.
 
-    ``context`` is what the search knows beside; it decides when enough was asked.
+    ``context`` is what the search knows beside; it decides when enough was asked. ``folder`` is
+    where in the release's folder the evidence goes: a control's is kept apart.
     """
 
     version: str
@@ -94,11 +95,12 @@ class TrialSpec(Frozen):
     earlier: Partial
     run_dir: Path
     gpus: tuple[str, ...] = ()
+    folder: str = ""
 
     @property
     def directory(self) -> Path:
         """Where the evidence of this trial goes."""
-        return self.run_dir / "trials" / self.version
+        return self.run_dir / "trials" / self.version / self.folder
 
 
 class ParametersStatus(StrEnum):
@@ -134,7 +136,10 @@ class VariationRecord(Frozen):
 
 
 class ControlRecord(Frozen):
-    """What the control model came to in a release: the same request, another model."""
+    """What the control model came to in a release: the same request, another model.
+
+    As in a trial's own record, ``observations`` and ``seconds`` are sums over its boots.
+    """
 
     model: str
     outcome: Outcome
@@ -147,6 +152,18 @@ class ControlRecord(Frozen):
     seconds: Seconds = Seconds()
     engine: str | None = None
     parameters: ParametersSeen | None = None
+
+    def after(self, earlier: ControlRecord | None) -> ControlRecord:
+        """This record taken together with that of the release's ``earlier`` trials."""
+        if earlier is None:
+            return self
+        return self.model_copy(
+            update={
+                "observations": earlier.observations.plus(self.observations),
+                "boots": (*earlier.boots, *self.boots),
+                "seconds": earlier.seconds.plus(self.seconds),
+            }
+        )
 
 
 class TrialRecord(Frozen):
@@ -198,6 +215,7 @@ class TrialRecord(Frozen):
                 "earlier_run": kept.earlier_run or earlier.earlier_run,
                 "failure_kind": kept.failure_kind or earlier.failure_kind,
                 "seconds": earlier.seconds.plus(self.seconds),
+                "control": self.control.after(earlier.control) if self.control else earlier.control,
                 "notes": notes,
             }
         )

@@ -126,7 +126,7 @@ class _Session:
         try:
             if orphans := runtime.end_orphans():
                 self.emit(EventKind.NOTE, text=f"{orphans} leftovers of a killed run were ended.")
-            for log in self._run_dir.glob("trials/*/*.log"):
+            for log in self._run_dir.glob("trials/**/*.log"):
                 scrub_file(log)  # a killed run leaves its last log as the server wrote it
             yield runtime
         finally:

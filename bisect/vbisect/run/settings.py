@@ -28,6 +28,9 @@ class RunSettings(Frozen):
     ``serve_args`` and ``env`` are the user's, ``model_args`` and ``model_env`` those the model
     and device need; ``boot_timeout`` is in seconds. ``host`` tells hosts apart, and nothing else of
     them: the engine's identity, or that of the cache directory.
+
+    The control is a second model that every release also serves; ``control_args`` and
+    ``control_env`` are what it needs, and ``control_sees`` whether it can be sent a picture.
     """
 
     schema_version: int = Field(1, alias="schema")
@@ -57,6 +60,11 @@ class RunSettings(Frozen):
     skeleton: bool = False
     model_args: tuple[Limited, ...] = ()
     model_env: dict[str, str] = Field(default_factory=dict)
+    control_model: str | None = None
+    control_path: str | None = None
+    control_args: tuple[Limited, ...] = ()
+    control_env: dict[str, str] = Field(default_factory=dict)
+    control_sees: bool = False
     serve_args: tuple[Limited, ...] = ()
     env: tuple[Limited, ...] = ()
     boot_timeout: float = 600
@@ -73,6 +81,13 @@ class RunSettings(Frozen):
         chosen = self.command or self.n_choices
         assert chosen is not None
         return chosen
+
+    @property
+    def control_probe(self) -> NChoicesSettings | CommandSettings:
+        """What the control is asked: the same, without a picture where it takes none."""
+        if self.command is None and self.n_choices is not None and not self.control_sees:
+            return self.n_choices.model_copy(update={"image": None})
+        return self.probe
 
     @property
     def versions(self) -> tuple[str, ...]:
@@ -121,6 +136,7 @@ def _replay_words(s: RunSettings) -> list[str]:
     words += _unless_default("--tp", s.tensor_parallel, 1)
     words += _unless_default("--slots-per-gpu", s.slots_per_gpu, 1)
     words += ["--runtime", s.runtime, "--device", s.device, "--model", s.model]
+    words += ["--control-model", s.control_model] if s.control_model else []
     words += ["--skeleton"] if s.skeleton else []
     words += _each("--serve-arg", s.serve_args) + _each("--env", s.env)
     words += ["--latest-deps"] if s.latest_deps else []

@@ -22,7 +22,8 @@ from vbisect.search import Aim, Counts, Outcome, Seen
 class RunState:
     """A run as its journal tells it. ``finding`` is ``None`` for one that was killed.
 
-    ``active`` maps each version under trial to its step.
+    ``active`` maps each version under trial to its step. ``judged`` are the records of trials whose
+    control has yet to be tested, ``control_partial`` what was observed of it so far.
 
     ``seconds`` is the time vbisect was at work on the run, over all its sessions.
     """
@@ -30,6 +31,8 @@ class RunState:
     settings: RunSettings
     records: dict[str, TrialRecord] = field(default_factory=dict)
     partial: dict[str, Partial] = field(default_factory=dict)
+    judged: dict[str, TrialRecord] = field(default_factory=dict)
+    control_partial: dict[str, Partial] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     finding: Finding | None = None
     active: dict[str, str] = field(default_factory=dict)
@@ -55,15 +58,27 @@ class RunState:
             self.active[event["version"]] = "probing"
         elif kind is EventKind.OBSERVATION:
             self.partial[event["version"]] = Partial.model_validate(event["partial"])
+        elif kind is EventKind.CONTROL_STARTED:
+            record = self._record(event)
+            self.judged[record.version] = record
+            self.active[record.version] = "control booting"
+        elif kind is EventKind.CONTROL_READY:
+            self.active[event["version"]] = "control probing"
+        elif kind is EventKind.CONTROL_OBSERVATION:
+            self.control_partial[event["version"]] = Partial.model_validate(event["partial"])
         elif kind is EventKind.TRIAL_FINISHED:
-            record = TrialRecord.model_validate(event["record"])
-            if record.version not in self.settings.versions:
-                raise ValueError(f"{record.version} is no candidate")
+            record = self._record(event)
             self.records[record.version] = record.after(self.records.get(record.version))
-            self.partial.pop(record.version, None)
-            self.active.pop(record.version, None)
+            for unfinished in (self.partial, self.judged, self.control_partial, self.active):
+                unfinished.pop(record.version, None)
         elif kind is EventKind.TRIAL_GIVEN_UP:
             self.active.pop(event["version"], None)
+
+    def _record(self, event: Event) -> TrialRecord:
+        record = TrialRecord.model_validate(event["record"])
+        if record.version not in self.settings.versions:
+            raise ValueError(f"{record.version} is no candidate")
+        return record
 
     @property
     def outcomes(self) -> dict[int, Outcome]:

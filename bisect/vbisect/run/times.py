@@ -14,7 +14,7 @@ from statistics import mean, median
 
 from vbisect.releases import Device, Release
 from vbisect.run.earlier import earlier_runs
-from vbisect.run.records import TrialRecord
+from vbisect.run.records import Seconds, TrialRecord
 from vbisect.run.settings import RunSettings
 from vbisect.run.state import RunState
 from vbisect.search import Costs
@@ -118,7 +118,7 @@ def _earlier(results: Path, settings: RunSettings) -> Iterable[Spent]:
 
 def _kind(settings: RunSettings) -> tuple[object, ...]:
     """What times are only comparable within."""
-    return settings.runtime, settings.device, settings.model
+    return settings.runtime, settings.device, settings.model, settings.control_model
 
 
 def _times(earlier: tuple[Spent, ...], state: RunState) -> Times:
@@ -171,4 +171,7 @@ def _spent(record: TrialRecord) -> Spent:
     request = latency if isinstance(latency, float) else seconds.probe / asked
     first = max(0.0, seconds.probe - asked * request)
     boots = sum(1 for boot in record.boots if boot.total) or 1
-    return Spent(fetch=fetch, boot=(seconds.boot + first) / boots, request=request)
+    # the control is booted and asked in the same trial, so a trial takes that much longer
+    control = record.control.seconds if record.control else Seconds()
+    boot = (seconds.boot + first) / boots + control.boot + control.probe
+    return Spent(fetch=fetch, boot=boot, request=request)

@@ -6,13 +6,16 @@ Everything here may be called by several threads at once.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 from vbisect.errors import Cancelled, EngineLost, HostError
-from vbisect.launch import effective_arguments, effective_environment
+from vbisect.launch import Limited, effective_arguments, effective_environment
 from vbisect.reasons import SkipReason
 from vbisect.releases import Release
 from vbisect.run.answer import moved_ends
+from vbisect.run.control import FOLDER, control_context, control_wanted, run_control
 from vbisect.run.earlier import EarlierTrials, usable
 from vbisect.run.journal import EventKind
 from vbisect.run.records import Partial, Seconds, TrialRecord, TrialSpec
@@ -109,7 +112,9 @@ class Trials:
     def _known(self, release: Release) -> TrialRecord | None:
         """What an earlier run found out about the same build, asked the same."""
         settings, version = self._state.settings, release.version
-        if settings.fresh or version in self._state.records or not self._earlier.may_find(version):
+        if settings.fresh or version in self._state.records or version in self._state.judged:
+            return None
+        if not self._earlier.may_find(version):
             return None
         digest = self._runtime.digest(release)
         found = self._earlier.find(version, digest) if digest else None
@@ -131,21 +136,12 @@ class Trials:
 
     def _trial(self, release: Release, given_up: threading.Event, slot: Slot) -> TrialRecord:
         """The record of a trial, begun again when the runtime was lost during it."""
-
-        def fetch() -> Fetched:
-            with self._lock:
-                self._expect()
-            return self._runtime.fetch(release, given_up)
-
         for attempt in range(_LOST_TIMES):
             losses = self._losses
             there = self._runtime.arrived([release]).get(release.version) == 1
             self._emit(EventKind.TRIAL_STARTED, version=release.version)
             try:
-                turn = self._slots.boot_turn(slot, given_up)
-                spec = self._spec(release, slot)
-                record = run_trial(spec, fetch, self._emit, self._teardown, given_up, turn)
-                return record.model_copy(update={"was_there": there})
+                return self._attempt(release, given_up, slot, there)
             except EngineLost as lost:
                 if given_up.is_set():
                     raise Cancelled from None
@@ -159,6 +155,37 @@ class Trials:
                 self._recover(losses)
                 self._teardown.settle()  # what the lost trial opened writes into the same folder
         raise AssertionError("the last attempt returns or raises")
+
+    def _attempt(
+        self, release: Release, given_up: threading.Event, slot: Slot, there: bool
+    ) -> TrialRecord:
+        """The model's part of the trial, unless it is known already, then the control's."""
+
+        @cache
+        def fetch() -> Fetched:
+            with self._lock:
+                self._expect()
+            return self._runtime.fetch(release, given_up)
+
+        spec = self._spec(release, slot)
+        record = self._state.judged.get(release.version)
+        if record is None:
+            turn = self._slots.boot_turn(slot, given_up)
+            record = run_trial(spec, fetch, self._emit, self._teardown, given_up, turn)
+            record = record.model_copy(update={"was_there": there})
+        control = self._control_spec(spec, slot, record)
+        if control is None:
+            return record
+        model = self._state.settings.control_model
+        assert model is not None
+        self._emit(
+            EventKind.CONTROL_STARTED,
+            version=record.version,
+            record=record.model_dump(mode="json", by_alias=True),
+        )
+        turn = self._slots.boot_turn(slot, given_up)
+        found = run_control(model, control, fetch, self._emit, self._teardown, given_up, turn)
+        return record.model_copy(update={"control": found})
 
     def _recover(self, losses: int) -> None:
         """Have the runtime back, unless another trial that was lost with it has it back already."""
@@ -242,15 +269,8 @@ class Trials:
         return TrialSpec(
             version=release.version,
             model=settings.model_path,
-            arguments=(
-                *effective_arguments(settings.model_args, release.version),
-                *effective_arguments(settings.serve_args, release.version),
-                *slot.arguments,
-            ),
-            environment={
-                **settings.model_env,
-                **effective_environment(settings.env, release.version),
-            },
+            arguments=self._arguments(settings.model_args, release.version, slot),
+            environment=self._environment(settings.model_env, release.version),
             probe=settings.probe,
             boot_timeout=settings.boot_timeout,
             context=context,
@@ -258,6 +278,36 @@ class Trials:
             earlier=earlier,
             run_dir=self._run_dir.absolute(),
             gpus=slot.gpus,
+        )
+
+    def _arguments(self, of_model: Iterable[Limited], version: str, slot: Slot) -> tuple[str, ...]:
+        """What the server is started with: the model's own arguments, then the user's."""
+        given = effective_arguments(self._state.settings.serve_args, version)
+        return (*effective_arguments(of_model, version), *given, *slot.arguments)
+
+    def _environment(self, of_model: dict[str, str], version: str) -> dict[str, str]:
+        return {**of_model, **effective_environment(self._state.settings.env, version)}
+
+    def _control_spec(self, spec: TrialSpec, slot: Slot, record: TrialRecord) -> TrialSpec | None:
+        """The control's part of a trial whose model came to ``record``; ``None``: there is none."""
+        settings, state, version = self._state.settings, self._state, spec.version
+        with self._lock:
+            tested = state.records.get(version)
+            earlier = state.control_partial.get(version, Partial())
+        known = tested.control if tested else None
+        if settings.control_path is None or not control_wanted(record, known):
+            return None
+        return spec.model_copy(
+            update={
+                "model": settings.control_path,
+                "arguments": self._arguments(settings.control_args, version, slot),
+                "environment": self._environment(settings.control_env, version),
+                "probe": settings.control_probe,
+                "context": control_context(spec.context, record),
+                "reference": None,
+                "earlier": earlier,
+                "folder": FOLDER,
+            }
         )
 
     def _say_when_an_end_moved(self, pick: int) -> None:
