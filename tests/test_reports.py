@@ -13,11 +13,12 @@ from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from hostile import NASTY, Hostile
 from made import TOKEN, VERSIONS, failed, passed, settings, skipped, state
 from vbisect.launch import Limited
 from vbisect.reasons import ADVICE, SkipReason
 from vbisect.report.csv import to_csv
-from vbisect.report.formats import FORMATS, render, write_reports
+from vbisect.report.formats import FILES, FORMATS, render, write_reports
 from vbisect.report.markdown import to_markdown
 from vbisect.report.rows import COLUMNS, finding, rows
 from vbisect.report.rows import tested_rows as shown_rows
@@ -26,37 +27,6 @@ from vbisect.run.records import Build, Finding, Status
 from vbisect.run.state import RunState
 
 RUN_DIR = Path("/results/r")
-NASTY = [
-    "=1+1",
-    "+1",
-    "-1",
-    "@SUM(A1)",
-    "\t=1",
-    "\r=1",
-    " =1",
-    "\x00=1",
-    "\ufeff=1",
-    "＝1",
-    'a","b',
-    "a\nb",
-    "| a | b |",
-    "\\| a",
-    "\\",
-    "<img src=x onerror=alert(1)>",
-    "<!-- ",
-    "@vllm-project/maintainers",
-    "someone@example.com",
-    "#17173 vllm-project/vllm#1",
-    "[x](javascript:alert(1))",
-    "![x](http://evil)",
-    "`code` ``` $x$",
-    "\x1b[2J\x1b]0;x\x07",
-    "\u202eevil\u2066",
-    "\ud800",
-    "\u2028# heading\u2029",
-    TOKEN,
-]
-Hostile = st.lists(st.sampled_from(NASTY) | st.text(max_size=8), max_size=6).map("".join)
 
 
 def unescaped(line: str, characters: str) -> str:
@@ -229,9 +199,10 @@ def test_reports_can_always_be_written(tmp_path_factory: pytest.TempPathFactory,
     """No text keeps a finished run from its files."""
     run_dir = tmp_path_factory.mktemp("run")
     write_reports(state(text), run_dir)
-    for name in ("table.csv", "report.md"):
+    for name in FILES:
         assert (run_dir / name).read_bytes().decode("utf-8")
-    assert set(FORMATS) >= {"md", "csv", "json"}
+    assert set(FILES) == {"table.csv", "report.md", "report.html"}
+    assert set(FORMATS) >= {"md", "html", "csv", "json"}
 
 
 def test_every_reason_has_advice() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import lru_cache
 from pathlib import Path
 
 _SECRET_NAME = re.compile(
@@ -11,11 +12,13 @@ _SECRET_NAME = re.compile(
     r"TOKEN(?!IZ|S_)|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL",
     re.IGNORECASE,
 )
-_SECRET_TEXT = re.compile(
-    r"(?:hf_[A-Za-z0-9]{16}|gh[pousr]_[A-Za-z0-9]{20}|github_pat_[A-Za-z0-9_]{20})[A-Za-z0-9_-]*"
-    r"|sk-[A-Za-z0-9_-]{20,}|(?i:bearer)\s+[A-Za-z0-9._~+/=-]{8,}"
-    r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
+# every alternative begins with a letter, so that few places of a long log are looked at twice
+_TOKEN = re.compile(
+    r"hf_[A-Za-z0-9]{16}[A-Za-z0-9_-]*|gh[pousr]_[A-Za-z0-9]{20}[A-Za-z0-9_-]*"
+    r"|github_pat_[A-Za-z0-9_]{20}[A-Za-z0-9_-]*|sk-[A-Za-z0-9_-]{20,}"
+    r"|b(?i:earer)\s+[A-Za-z0-9._~+/=-]{8,}|B(?i:earer)\s+[A-Za-z0-9._~+/=-]{8,}"
 )
+_IN_URL = re.compile(r"://[^/\s:@]+:[^/\s@]+(?=@)")
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
 # C0/C1 controls except tab and newline, bidirectional controls, and what UTF-8 cannot hold
 _CONTROL = re.compile(
@@ -23,6 +26,7 @@ _CONTROL = re.compile(
 )
 
 
+@lru_cache(maxsize=1000)
 def is_secret_name(name: str) -> bool:
     """Whether an environment variable of this name usually holds a secret."""
     return _SECRET_NAME.search(name) is not None
@@ -34,23 +38,26 @@ def redact(text: str) -> str:
     Tokens are known by their shape, or as the value of an environment variable with a telling name.
     """
     home = str(Path.home())
-    if len(home) > 1:
+    if len(home) > 1 and home in text:
         text = re.sub(rf"(?<!\w){re.escape(home)}/", "~/", text)
     return without_secrets(text)
 
 
 def without_secrets(text: str) -> str:
     """``text`` with the names of secrets in their place."""
-    for name, value in os.environ.items():
-        if len(value) >= 8 and is_secret_name(name) and value in text:
+    for name in filter(is_secret_name, os.environ):
+        value = os.environ.get(name, "")
+        if len(value) >= 8:
             text = text.replace(value, f"<{name}>")
-    return _SECRET_TEXT.sub("<secret>", text)
+    return _IN_URL.sub("://<secret>", _TOKEN.sub("<secret>", text))
 
 
 def plain(text: str, limit: int = 2000) -> str:
     """``text`` for people: no secrets, no terminal or bidirectional controls, at most ``limit``."""
-    # once more afterwards: taking controls out can put a token together
-    text = redact(_CONTROL.sub("", _ANSI.sub("", redact(text))))
+    redacted = redact(text)
+    text = _CONTROL.sub("", _ANSI.sub("", redacted))
+    if text != redacted:  # taking controls out can put a token together
+        text = redact(text)
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

@@ -29,7 +29,7 @@ def versions(
 @app.command()
 def report(
     run_dir: Annotated[Path, typer.Argument(help="A run directory.")],
-    format_name: Annotated[str, typer.Option("--format", help="md, csv or json.")] = "md",
+    format_name: Annotated[str, typer.Option("--format", help="md, html, csv or json.")] = "md",
 ) -> None:
     """A report from a run directory, on stdout."""
     from vbisect.commands.report import print_report

@@ -26,6 +26,12 @@ def _csv(state: RunState, run_dir: Path) -> str:
     return to_csv(state)
 
 
+def _html(state: RunState, run_dir: Path) -> str:
+    from vbisect.report.html import to_html
+
+    return to_html(state, run_dir)
+
+
 def _json(state: RunState, run_dir: Path) -> str:
     from vbisect.report.summary import summary
 
@@ -34,12 +40,17 @@ def _json(state: RunState, run_dir: Path) -> str:
 
 FORMATS: dict[str, Callable[[RunState, Path], str]] = {
     "md": _markdown,
+    "html": _html,
     "csv": _csv,
     "json": _json,
 }
 
 
+FILES = {"table.csv": "csv", "report.md": "md", "report.html": "html"}
+"""The files that every finished run directory holds, each with its format."""
+
+
 def write_reports(state: RunState, run_dir: Path) -> None:
-    """Write the files that every finished run directory holds."""
-    for name, format_name in (("table.csv", "csv"), ("report.md", "md")):
+    """Write ``FILES`` into the run directory."""
+    for name, format_name in FILES.items():
         (run_dir / name).write_text(render(format_name, state, run_dir), encoding="utf-8")

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from vbisect.reasons import SkipReason
-from vbisect.run.records import ControlRecord, TrialRecord
+from vbisect.run.records import ControlRecord, TrialRecord, VariationRecord
 from vbisect.run.state import RunState
 from vbisect.search import Outcome
 
@@ -57,8 +57,8 @@ def tested_rows(state: RunState) -> list[Row]:
     return [row for row in rows(state) if row.outcome != UNTESTED]
 
 
-def finding(record: TrialRecord | ControlRecord) -> str:
-    """What a trial, or its control, showed, in one line."""
+def finding(record: TrialRecord | ControlRecord | VariationRecord) -> str:
+    """What a trial showed, or its control or one variation, in one line."""
     if record.outcome is Outcome.SKIP:
         return f"{record.reason}: {record.detail}" if record.reason else "not settled"
     seen = record.observations

@@ -1,0 +1,144 @@
+"""The report of a run as one HTML page that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vbisect.reasons import ADVICE
+from vbisect.report.details import Section, details
+from vbisect.report.excerpts import all_short, as_json
+from vbisect.report.rows import UNTESTED, Row, rows
+from vbisect.run.records import Answer
+from vbisect.run.state import RunState
+from vbisect.search import Outcome
+from vbisect.text import one_line, plain
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+_DETAIL_BYTES = 1_500_000
+"""What the details of all versions may take together."""
+_MOST_OF_ONE = 48_000
+"""What the details of one version may take, in bytes."""
+_FINDING_BYTES = 150_000
+"""What the findings in the table may take together."""
+_LABELLED = 120
+"""So many candidates carry their version in the timeline; of more, only their shapes fit."""
+_REMARKS = 100
+"""So many notes and warnings are shown of each."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A candidate in the timeline and the table. ``place`` is where it stands in a change."""
+
+    row: Row
+    version: str
+    finding: str
+    place: str
+    inside: bool
+
+
+def to_html(state: RunState, run_dir: Path) -> str:
+    """Verdict, timeline, table, and the details of every tested version on demand."""
+    from markupsafe import Markup
+
+    template, style, script = _page()
+    made = rows(state)
+    return template.render(
+        state=state,
+        settings=state.settings,
+        finding=state.finding,
+        marks=_marks(state, made),
+        labelled=len(made) <= _LABELLED,
+        counts={outcome: _count(made, outcome) for outcome in (*map(str, Outcome), UNTESTED)},
+        advice={
+            str(reason): ADVICE[reason]
+            for reason in sorted({r.reason for r in state.records.values() if r.reason})
+        },
+        most=_REMARKS,
+        details=Markup(as_json(_details(state, run_dir))),
+        style=style,
+        script=script,
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+    )
+
+
+def _count(made: list[Row], outcome: str) -> int:
+    return sum(row.outcome == outcome for row in made)
+
+
+def _details(state: RunState, run_dir: Path) -> dict[str, list[Section]]:
+    """Sections by index into the candidates, so that no version names a key."""
+    budget = min(_MOST_OF_ONE, _DETAIL_BYTES // max(1, len(state.records)))
+    index = {version: str(number) for number, version in enumerate(state.settings.versions)}
+    return {
+        index[version]: details(record, order, run_dir / "trials" / Path(version).name, budget)
+        for order, (version, record) in enumerate(state.records.items(), 1)
+    }
+
+
+def _marks(state: RunState, made: list[Row]) -> list[Mark]:
+    """The candidates with their places in what changed."""
+    changes = state.finding.changes or (state.finding.answer,) if state.finding else ()
+    places: dict[str, str] = {}
+    inside: set[str] = set()
+    versions = [row.version for row in made]
+    for change in filter(None, changes):
+        inside.update(_between(change, versions))
+        places.update(dict.fromkeys(change.suspects, "suspect"))
+        places[change.first_after] = "first after"
+        places[change.last_before] = "last before"
+    limit = max(80, min(300, _FINDING_BYTES // max(1, len(made))))
+    labels = all_short(versions, 80)
+    findings = all_short([row.finding for row in made], limit)
+    return [
+        Mark(row, label, seen, places.get(row.version, ""), row.version in inside)
+        for row, label, seen in zip(made, labels, findings, strict=True)
+    ]
+
+
+def _between(change: Answer, versions: list[str]) -> list[str]:
+    """The candidates from the last before a change to the first after it."""
+    if not {change.last_before, change.first_after} <= set(versions):
+        return []
+    return versions[versions.index(change.last_before) : versions.index(change.first_after) + 1]
+
+
+def _hash(text: str) -> str:
+    """What a Content-Security-Policy allows ``text`` by.
+
+    https://www.w3.org/TR/CSP3/#grammardef-hash-source
+    """
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+@cache
+def _page() -> tuple[Template, str, str]:
+    """The template, the style sheet and the script."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("vbisect.report", "templates"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["line"] = lambda value: one_line(str(value), 1000)
+    environment.filters["text"] = lambda value: plain(str(value), 10_000)
+    folder = files("vbisect.report") / "templates"
+    style, script = (
+        Markup("\n" + (folder / name).read_text(encoding="utf-8"))
+        for name in ("report.css", "report.js")
+    )
+    return environment.get_template("report.html.j2"), style, script
