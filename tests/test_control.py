@@ -134,7 +134,8 @@ def test_a_bug_of_the_model_alone(vbisect: Vbisect) -> None:
     report = (done.run_dir / "report.md").read_text()
     assert "**MODEL** – fails with tiny:qwen2" in report
     line = next(line for line in report.splitlines() if line.startswith("| 90.0"))
-    assert line.startswith("| 90.0 | fail | 0 / 2 | returned 1 of 4 choices | pass | 2 / 0 | as ")
+    seen = ("fail | 0 / 2 | returned 1 of 4 choices", "pass | 2 / 0 | as asked")
+    assert line.startswith(f"| 90.0 | {' | received n=4 | '.join(seen)} | received n=4 | ")
 
 
 def test_a_bug_of_every_model_in_words(vbisect: Vbisect) -> None:
@@ -150,8 +151,9 @@ def test_a_bug_of_every_model_in_words(vbisect: Vbisect) -> None:
     ) in lines
     head = next(i for i, line in enumerate(lines) if line.split() == [MODEL, CONTROL])
     table = [line.split() for line in lines[head + 1 : head + 4]]
-    missing = ["fail", "0/2", "returned", "1", "of", "4", "choices"]
-    asked = ["pass", "2/0", "as", "asked"]
+    received = ["(received", "n=4)"]
+    missing = ["fail", "0/2", "returned", "1", "of", "4", "choices", *received]
+    asked = ["pass", "2/0", "as", "asked", *received]
     assert table == [
         ["91.0", *missing, *missing],
         ["91.1", *asked, *asked],

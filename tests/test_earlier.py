@@ -85,6 +85,7 @@ def test_the_same_trial_counts_again(tmp_path: Path) -> None:
         {"model_args": (Limited(text="--dtype bfloat16"),)},
         {"model_env": {"A": "1"}},
         {"serve_args": (Limited(text="--enforce-eager"),)},
+        {"log_args": (Limited(text="--enable-log-requests", specifier=">=0.10.1"),)},
         {"env": (Limited(text="A=1"),)},
         {"n_choices": NChoicesSettings(temperature=0.8)},
         {"n_choices": NChoicesSettings(n=(8, 16))},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from .behaviour import Behaviour
@@ -68,6 +68,7 @@ class Ask:
     prompt_tokens: int
     newer: bool
     """Answered in the shape that generate has since 0.32.0."""
+    prompt: str = ""
 
     def params(self) -> str:
         """The parameters as vLLM's request log writes them."""
@@ -81,9 +82,30 @@ class Ask:
             "structured_outputs=None, extra_args=None)"
         )
 
+    def logged(self, behaviour: Behaviour) -> str:
+        """The line of vLLM's request log; the prompt is part of it through 0.11.0."""
+        received = replace(self, n=behaviour.logged_n or self.n)
+        prompt = f"prompt: {self.prompt!r}, " if behaviour.logs_prompt else ""
+        number = "-0" if self.endpoint == "completions" else ""
+        rest = "prompt_token_ids: None, " if behaviour.logs_prompt else ""
+        return (
+            f"Received request {self.id}{number}: {prompt}params: {received.params()}, "
+            f"{rest}lora_request: None."
+        )
 
-def check(endpoint: str, raw: bytes, names: list[str], behaviour: Behaviour, limits: Limits) -> Ask:
-    """Read and check a request body as vLLM does; `Problem` says what is wrong with it."""
+
+def check(
+    endpoint: str,
+    raw: bytes,
+    names: list[str],
+    behaviour: Behaviour,
+    limits: Limits,
+    header: str | None = None,
+) -> Ask:
+    """Read and check a request body as vLLM does; `Problem` says what is wrong with it.
+
+    `header` is its X-Request-Id, which vLLM makes part of its own.
+    """
     try:
         body = json.loads(raw)
     except ValueError as error:
@@ -115,7 +137,7 @@ def check(endpoint: str, raw: bytes, names: list[str], behaviour: Behaviour, lim
         prompts = [prompts]
     ask = Ask(
         endpoint=endpoint,
-        id=PREFIX[endpoint] + str(body.get("request_id") or uuid.uuid4().hex[:16]),
+        id=PREFIX[endpoint] + str(header or body.get("request_id") or uuid.uuid4().hex[:16]),
         model=str(model),
         n=number("n", 1, int),
         temperature=number("temperature", behaviour.default_temperature),
@@ -128,6 +150,7 @@ def check(endpoint: str, raw: bytes, names: list[str], behaviour: Behaviour, lim
         prompts=len(prompts),
         prompt_tokens=sum(len(p) if isinstance(p, list) else len(str(p).split()) for p in prompts),
         newer=behaviour.output_mode,
+        prompt=behaviour.logged_prompt or json.dumps(body[needed]),
     )
     _verify(ask, limits)
     return ask

@@ -92,6 +92,12 @@ class Behaviour:
     removed_arguments: tuple[str, ...] = ()
     known_arguments: tuple[str, ...] = ()
     request_logging_default: bool = False
+    logs_prompt: bool = False
+    """The request log holds the prompt too, as through 0.11.0."""
+    logged_prompt: str = ""
+    """What the log has as the prompt, whatever was sent."""
+    logged_n: int | None = None
+    """What the log has as n, whatever was sent; 0: no line with parameters at all."""
     log_style: str = "process"
     max_seconds: float = 120.0
     """Server and engine end themselves after this long, so that no failed test leaves one."""

@@ -25,7 +25,8 @@ ARGUMENTS = (
     ("--swap-space", "0", "0.18.0"),
 )
 LOG_REQUESTS_OFF = Version("0.10.1")  # logged by default before, --enable-log-requests from here
-DISABLE_LOG_REQUESTS_GONE = Version("0.12.0")
+LOG_PROMPTS_OFF = Version("0.11.1")
+DISABLE_LOG_REQUESTS_GONE = Version("0.17.0")
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ def behaviour_of(distribution: str, version: str, boot_seconds: float = 0.2) -> 
         ),
         removed_arguments=tuple(removed),
         request_logging_default=number < LOG_REQUESTS_OFF,
+        logs_prompt=number < LOG_PROMPTS_OFF,
         log_style="plain" if number < Version("0.8.0") else style,
     )
 

@@ -133,10 +133,11 @@ class Handler(BaseHTTPRequestHandler):
             exhaust_memory()
             server.log.error(behaviour.fault_log or NO_LIMIT)
             os._exit(behaviour.fault_exit)
-        ask = check(endpoint, raw, server.names, behaviour, server.args)
+        header = self.headers.get("x-request-id")
+        ask = check(endpoint, raw, server.names, behaviour, server.args, header)
         if server.args.enable_log_requests:
-            text = f"Received request {ask.id}: params: {ask.params()}, lora_request: None."
-            server.log.info("request_logger.py:63", text)
+            if behaviour.logged_n != 0:
+                server.log.info("request_logger.py:63", ask.logged(behaviour))
             server.log.info("async_llm.py:439", f"Added request {ask.id}.")
         slow = 5.0 if behaviour.fault == "slow_request" else 0.0
         time.sleep(behaviour.request_seconds or slow)

@@ -58,7 +58,10 @@ class EnvironmentRequest(BaseModel):
 
 
 class Environment(BaseModel):
-    """A finished environment. ``digest`` covers the wheel file and every installed package."""
+    """A finished environment. ``digest`` covers the wheel file and every installed package.
+
+    ``size_bytes`` is what its files take of the disk; not known of those made by older versions.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -70,6 +73,7 @@ class Environment(BaseModel):
     packages: tuple[str, ...]
     digest: str
     seconds: float
+    size_bytes: int | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -182,6 +186,7 @@ def _install(
         packages=packages,
         digest="sha256:" + hashlib.sha256(content.encode()).hexdigest(),
         seconds=round(time.monotonic() - started, 3),
+        size_bytes=sum(file.lstat().st_blocks * 512 for file in path.rglob("*")),
         notes=notes_on(recipe, dated=file.uploaded is not None, latest_deps=request.latest_deps),
     )
     _write_marker(path, environment)

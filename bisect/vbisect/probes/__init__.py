@@ -7,6 +7,7 @@ from vbisect.probes.interface import (
     Observation,
     Probe,
     ProbeTarget,
+    SentRequest,
 )
 from vbisect.probes.n_choices import Endpoint, NChoicesProbe, NChoicesSettings
 
@@ -21,4 +22,5 @@ __all__ = [
     "Observation",
     "Probe",
     "ProbeTarget",
+    "SentRequest",
 ]

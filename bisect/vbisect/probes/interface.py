@@ -40,11 +40,21 @@ class Observation(BaseModel):
     evidence: dict[str, Any] = {}
 
 
+class SentRequest(BaseModel):
+    """A request by its id, and its sampling parameters by the names that vLLM has for them."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    parameters: dict[str, int | float | None]
+
+
 @dataclass(frozen=True)
 class ProbeTarget:
     """A ready server, where evidence about it goes, and whether anybody still wants to know.
 
     ``base_url`` has no trailing ``/v1``; ``directory`` is the trial's folder; ``owner`` the run's.
+    A probe adds to ``sent`` what can be looked for in the server's log.
     """
 
     base_url: str
@@ -53,6 +63,7 @@ class ProbeTarget:
     directory: Path
     owner: Path
     given_up: threading.Event = field(default_factory=threading.Event)
+    sent: list[SentRequest] = field(default_factory=list)
 
 
 class NoResponse(Exception):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import uuid
 from enum import StrEnum
 from typing import Any
 
@@ -17,11 +18,15 @@ from vbisect.probes.answers import (
     read_plain,
     read_stream,
 )
-from vbisect.probes.interface import NoResponse, Observation, ProbeTarget
+from vbisect.probes.interface import NoResponse, Observation, ProbeTarget, SentRequest
 from vbisect.reasons import SkipReason, Untestable
 from vbisect.text import one_line, redact
 
 _PROMPT = "Write one short sentence about the sea."
+_SAMPLING = ("n", "temperature", "top_p", "max_tokens", "seed", "logprobs")
+_REQUEST_ID = "X-Request-Id"
+"""vLLM puts this id into its own (0.7.3 … 0.33, all endpoints), so that its log can be searched."""
+
 _TOKEN_IDS = list(range(10, 22))  # below every vocabulary's size, and no special tokens
 
 
@@ -124,13 +129,15 @@ class NChoicesProbe:
     def _ask(self, target: ProbeTarget, n: int) -> Answer:
         body = self.request_body(target.model, n)
         path = self._settings.endpoint.path
+        identity = f"vbisect-{uuid.uuid4().hex}"
         _keep_request(target, path, body)
+        target.sent.append(SentRequest(id=identity, parameters=sampling_parameters(body)))
         timeout = httpx.Timeout(self._settings.request_timeout, connect=10)
         started = time.monotonic()
         try:
             with (
                 httpx.Client(base_url=target.base_url, trust_env=False, timeout=timeout) as client,
-                client.stream("POST", path, json=body) as response,
+                client.stream("POST", path, json=body, headers={_REQUEST_ID: identity}) as response,
             ):
                 response.read()
         except httpx.TimeoutException:
@@ -141,8 +148,20 @@ class NChoicesProbe:
             raise NoResponse(
                 SkipReason.NO_ANSWER, f"the connection broke: {one_line(str(error))}"
             ) from None
-        _keep_response(target, n, response, time.monotonic() - started)
+        _keep_response(target, n, identity, response, time.monotonic() - started)
         return _read(response, self._settings.stream)
+
+
+def sampling_parameters(body: dict[str, Any]) -> dict[str, int | float | None]:
+    """What vLLM makes of a request ``body``, as far as it was sent, by its own names.
+
+    A chat asks for log probabilities with ``logprobs``, and for how many with ``top_logprobs``.
+    """
+    asked = body.get("sampling_params", body)
+    sent = {name: asked[name] for name in _SAMPLING if name in asked}
+    if "messages" in body and "logprobs" in sent:
+        sent["logprobs"] = asked.get("top_logprobs", 0) if sent["logprobs"] else None
+    return sent
 
 
 def _read(response: httpx.Response, stream: bool) -> Answer:
@@ -193,9 +212,12 @@ def _keep_request(target: ProbeTarget, path: str, body: dict[str, Any]) -> None:
     (target.directory / "request.json").write_text(text, encoding="utf-8")
 
 
-def _keep_response(target: ProbeTarget, n: int, response: httpx.Response, seconds: float) -> None:
+def _keep_response(
+    target: ProbeTarget, n: int, identity: str, response: httpx.Response, seconds: float
+) -> None:
     line = {
         "n": n,
+        "request_id": identity,
         "status": response.status_code,
         "seconds": round(seconds, 4),
         "body": redact(response.text),

@@ -6,6 +6,12 @@ from vbisect.report.rows import COLUMNS, rows
 from vbisect.run.state import RunState
 from vbisect.text import plain
 
+_WHOLE_NUMBERS = ("passes", "fails", "size_bytes", "order", "control_passes", "control_fails")
+_TEXTS = (
+    *("version", "outcome", "finding", "parameters", "engine"),
+    *("reported_version", "build", "digest"),
+    *("control_outcome", "control_finding", "control_parameters"),
+)
 _FORMULA_STARTS = tuple("=+-@＝＋－＠")
 
 
@@ -14,18 +20,9 @@ def to_csv(state: RunState) -> str:
     import pandas
 
     table = pandas.DataFrame([row.values() for row in rows(state)], columns=list(COLUMNS))
-    for column in ("passes", "fails", "order", "control_passes", "control_fails"):
+    for column in _WHOLE_NUMBERS:
         table[column] = table[column].astype("Int64")
-    for column in (
-        "version",
-        "outcome",
-        "finding",
-        "reported_version",
-        "build",
-        "digest",
-        "control_outcome",
-        "control_finding",
-    ):
+    for column in _TEXTS:
         table[column] = [_cell(value) for value in table[column]]
     text: str = table.to_csv(index=False, lineterminator="\n")
     return text

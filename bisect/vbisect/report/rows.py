@@ -15,7 +15,8 @@ UNTESTED = "untested"
 
 @dataclass(frozen=True)
 class Row:
-    """One candidate. ``finding`` is what was seen or why not; times in seconds.
+    """One candidate. ``finding`` is what was seen or why not, ``parameters`` what the server's log
+    has of those that were sent; times in seconds.
 
     The same of the control model, where there was one; ``control_seconds`` is all it took.
     """
@@ -25,17 +26,21 @@ class Row:
     finding: str
     passes: int | None = None
     fails: int | None = None
+    parameters: str | None = None
+    engine: str | None = None
     reported_version: str | None = None
     build: str | None = None
     digest: str | None = None
     fetch_seconds: float | None = None
     boot_seconds: float | None = None
     probe_seconds: float | None = None
+    size_bytes: int | None = None
     order: int | None = None
     control_outcome: str | None = None
     control_finding: str | None = None
     control_passes: int | None = None
     control_fails: int | None = None
+    control_parameters: str | None = None
     control_seconds: float | None = None
 
     def values(self) -> dict[str, object]:
@@ -82,15 +87,22 @@ def _row(state: RunState, version: str, order: int | None) -> Row:
         finding=finding(record),
         passes=record.observations.passes if record.observations.total else None,
         fails=record.observations.fails if record.observations.total else None,
+        parameters=_received(record),
+        engine=record.engine,
         reported_version=record.reported_version,
         build=record.build.ref if record.build else None,
         digest=record.build.digest if record.build else None,
         fetch_seconds=record.seconds.fetch,
         boot_seconds=record.seconds.boot,
         probe_seconds=record.seconds.probe,
+        size_bytes=record.size_bytes,
         order=order,
         **_control_cells(record.control),
     )
+
+
+def _received(record: TrialRecord | ControlRecord) -> str | None:
+    return record.parameters.sentence if record.parameters else None
 
 
 def _control_cells(control: ControlRecord | None) -> dict[str, Any]:
@@ -102,5 +114,6 @@ def _control_cells(control: ControlRecord | None) -> dict[str, Any]:
         "control_finding": finding(control),
         "control_passes": seen.passes if seen.total else None,
         "control_fails": seen.fails if seen.total else None,
+        "control_parameters": _received(control),
         "control_seconds": round(seconds.fetch + seconds.boot + seconds.probe, 3),
     }

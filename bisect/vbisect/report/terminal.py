@@ -67,5 +67,7 @@ def _cells(row: Row, *, control: bool = False) -> str:
     passes = row.control_passes if control else row.passes
     fails = row.control_fails if control else row.fails
     seen = row.control_finding if control else row.finding
+    received = row.control_parameters if control else row.parameters
     counts = "" if passes is None else f"{passes}/{fails}"
-    return f"{outcome:<4}  {counts:>7}  {one_line(seen or '', 120)}"
+    told = one_line(seen or "", 120) + (f" ({one_line(received, 120)})" if received else "")
+    return f"{outcome:<4}  {counts:>7}  {told}"

@@ -250,6 +250,7 @@ def _asked(settings: RunSettings, version: str) -> tuple[object, ...] | None:
         passed_on = {v.text for v in settings.env if "=" not in v.text and v.applies_to(version)}
         arguments = (
             *effective_arguments(settings.model_args, version),
+            *effective_arguments(settings.log_args, version),
             *effective_arguments(settings.serve_args, version),
         )
         control = (
@@ -272,6 +273,7 @@ def _asked(settings: RunSettings, version: str) -> tuple[object, ...] | None:
         settings.n_choices,
         settings.command,
         control,
+        settings.log_args,  # without it the parameters were not looked for in the log
         arguments,
         {**settings.model_env, **assigned},
         passed_on,

@@ -12,6 +12,7 @@ from vbisect.engine import Engine, connect, engine_answers
 from vbisect.engine.images import plain_http_registries, platform_of
 from vbisect.errors import HostError, UsageError
 from vbisect.launch.arguments import parse_serve_argument, parse_variable, refuse_secret
+from vbisect.launch.request_log import log_arguments
 from vbisect.paths import host_identity
 from vbisect.probes import CommandSettings, Endpoint, NChoicesSettings
 from vbisect.registry import ImageReference, Registry
@@ -120,6 +121,7 @@ def prepare(options: RunOptions) -> RunSettings:
         control_args=control.arguments if control else (),
         control_env=control.environment if control else {},
         control_sees=pictured and control is not None and takes_pictures(control),
+        log_args=() if command else log_arguments(serve_args),
         serve_args=serve_args,
         env=env,
         boot_timeout=options.boot_timeout,

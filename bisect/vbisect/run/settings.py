@@ -26,8 +26,9 @@ class RunSettings(Frozen):
 
     ``start`` and ``end`` are as asked; ``candidates`` is what they were resolved to, oldest first.
     ``serve_args`` and ``env`` are the user's, ``model_args`` and ``model_env`` those the model
-    and device need; ``boot_timeout`` is in seconds. ``host`` tells hosts apart, and nothing else of
-    them: the engine's identity, or that of the cache directory.
+    and device need, ``log_args`` what has requests logged; ``boot_timeout`` is in seconds. ``host``
+    tells hosts apart, and nothing else of them: the engine's identity, or that of the cache
+    directory.
 
     The control is a second model that every release also serves; ``control_args`` and
     ``control_env`` are what it needs, and ``control_sees`` whether it can be sent a picture.
@@ -65,6 +66,7 @@ class RunSettings(Frozen):
     control_args: tuple[Limited, ...] = ()
     control_env: dict[str, str] = Field(default_factory=dict)
     control_sees: bool = False
+    log_args: tuple[Limited, ...] = ()
     serve_args: tuple[Limited, ...] = ()
     env: tuple[Limited, ...] = ()
     boot_timeout: float = 600

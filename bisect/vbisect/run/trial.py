@@ -9,11 +9,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 from vbisect.errors import Cancelled
 from vbisect.launch import LaunchSpec, Server
 from vbisect.launch.diagnosis import known_cause
+from vbisect.launch.engine_version import engine_version
 from vbisect.probes import (
     CommandProbe,
     CommandSettings,
@@ -27,7 +29,16 @@ from vbisect.probes import (
 )
 from vbisect.reasons import SkipReason, Untestable
 from vbisect.run.journal import EventKind
-from vbisect.run.records import Build, Partial, Seconds, Tally, TrialRecord, TrialSpec
+from vbisect.run.parameters import ParametersCheck
+from vbisect.run.records import (
+    Build,
+    ParametersSeen,
+    Partial,
+    Seconds,
+    Tally,
+    TrialRecord,
+    TrialSpec,
+)
 from vbisect.run.runtimes.interface import Fetched
 from vbisect.search import Outcome, judge_boot
 from vbisect.search.confidence import STEADY_FAILURES
@@ -82,6 +93,9 @@ class _Trial:
     kind: FailureKind | None = None
     reported_version: str | None = None
     build: Build | None = None
+    size_bytes: int | None = None
+    engine: str | None = None
+    parameters: ParametersSeen | None = None
     signatures: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
@@ -95,7 +109,7 @@ class _Trial:
             self.notes.append(f"{self.tally.total} observations are from before an interruption.")
         self.spec.directory.mkdir(parents=True, exist_ok=True)
         fetched = self._timed("fetch", fetch)
-        self.build = fetched.build
+        self.build, self.size_bytes = fetched.build, fetched.size_bytes
         self.notes += fetched.notes
         self.emit(
             EventKind.BUILD_READY,
@@ -111,6 +125,7 @@ class _Trial:
 
     def _launch_and_observe(self, fetched: Fetched, running: ExitStack) -> None:
         began = time.monotonic()
+        earlier = self._log.stat().st_size if self._log.exists() else 0
         try:
             with self.boot_turn:
                 launched = fetched.launch(self._launch_spec(), self.given_up)
@@ -120,6 +135,7 @@ class _Trial:
             raise
         self.seconds["boot"] = server.boot_seconds
         self.reported_version = server.reported_version
+        self.engine = engine_version(self._log, since=earlier)
         self._keep_environment(fetched, server)
         self.emit(
             EventKind.SERVER_READY,
@@ -141,9 +157,13 @@ class _Trial:
             owner=self.spec.run_dir,
             given_up=self.given_up,
         )
+        check = ParametersCheck(self._log, server.log_bytes, self.given_up)
         while (settled := self._judge()) is None:
             seen = self._ask(probe, target, server)
             self._take(seen)
+            check.look_for(target.sent)
+            target.sent.clear()
+            self.parameters = check.seen
             if seen.kind is FailureKind.CRASHED:
                 settled = self._judge_crash()
                 break
@@ -240,8 +260,7 @@ class _Trial:
         ended = server.wait(_DEATH_SECONDS)
         if ended is None:
             raise Untestable(silence.otherwise, silence.detail)
-        log = self.spec.directory / "server.log"
-        cause = None if ended.out_of_memory else known_cause(log, since=server.log_bytes)
+        cause = None if ended.out_of_memory else known_cause(self._log, since=server.log_bytes)
         if cause is not None:
             raise cause
         if ended.out_of_memory or ended.code == -9:
@@ -271,6 +290,9 @@ class _Trial:
             build=self.build,
             seconds=Seconds(**{name: round(value, 3) for name, value in self.seconds.items()}),
             measured=self._measured(),
+            engine=self.engine,
+            size_bytes=self.size_bytes,
+            parameters=self.parameters,
             notes=(*self.notes, *(skip.notes if skip else ())),
         )
 
@@ -285,6 +307,10 @@ class _Trial:
             measured["distinct_texts_mean"] = round(sum(self.distinct) / len(self.distinct), 2)
         return measured
 
+    @property
+    def _log(self) -> Path:
+        return self.spec.directory / "server.log"
+
     def _launch_spec(self) -> LaunchSpec:
         return LaunchSpec(
             version=self.spec.version,
@@ -292,7 +318,7 @@ class _Trial:
             arguments=self.spec.arguments,
             environment=self.spec.environment,
             boot_timeout=self.spec.boot_timeout,
-            log=self.spec.directory / "server.log",
+            log=self._log,
             owner=self.spec.run_dir,
             gpus=self.spec.gpus,
         )

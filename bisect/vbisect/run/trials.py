@@ -282,7 +282,8 @@ class Trials:
 
     def _arguments(self, of_model: Iterable[Limited], version: str, slot: Slot) -> tuple[str, ...]:
         """What the server is started with: the model's own arguments, then the user's."""
-        given = effective_arguments(self._state.settings.serve_args, version)
+        settings = self._state.settings
+        given = effective_arguments((*settings.log_args, *settings.serve_args), version)
         return (*effective_arguments(of_model, version), *given, *slot.arguments)
 
     def _environment(self, of_model: dict[str, str], version: str) -> dict[str, str]:

@@ -99,6 +99,7 @@ class DockerRuntime:
             evidence=evidence,
             launch=partial(self._launch, release, image),
             notes=tuple(notes),
+            size_bytes=image.size or None,
         )
 
     def arrived(self, releases: Sequence[Release]) -> dict[str, float]:

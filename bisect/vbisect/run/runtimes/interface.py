@@ -21,13 +21,15 @@ class Fetched:
     """A build that is on the host. ``launch`` gives a ready server for the duration of its block,
     unless the event is set meanwhile.
 
-    ``evidence`` is what is worth keeping about the build and the host it runs on, as JSON values.
+    ``evidence`` is what is worth keeping about the build and the host it runs on, as JSON values;
+    ``size_bytes`` what the build takes of the disk, ``None`` where nobody has counted.
     """
 
     build: Build
     evidence: dict[str, Any]
     launch: Callable[[LaunchSpec, threading.Event], AbstractContextManager[Server]]
     notes: tuple[str, ...] = ()
+    size_bytes: int | None = None
 
 
 class Runtime(Protocol):

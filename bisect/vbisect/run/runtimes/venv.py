@@ -56,6 +56,7 @@ class VenvRuntime:
             evidence={"build": environment.model_dump(mode="json"), "host": host_facts()},
             launch=partial(_launch, environment),
             notes=environment.notes,
+            size_bytes=environment.size_bytes,
         )
 
     def arrived(self, releases: Sequence[Release]) -> dict[str, float]:
