@@ -49,8 +49,8 @@ ADVICE: dict[SkipReason, str] = {
     "as in --serve-arg '--enable-scale-out; >=0.30'.",
     SkipReason.OUT_OF_MEMORY: "Free memory on the host (or raise --memory), or pass --serve-arg "
     "'--gpu-memory-utilization 0.5' or a smaller --max-model-len.",
-    SkipReason.DRIVER_TOO_OLD: "Update the GPU driver, or set "
-    "--env VLLM_ENABLE_CUDA_COMPATIBILITY=1 on a data-centre card.",
+    SkipReason.DRIVER_TOO_OLD: "Update the GPU driver, or, from 0.17.0 on and on a data-centre "
+    "card, set --env VLLM_ENABLE_CUDA_COMPATIBILITY=1.",
     SkipReason.GPU_NOT_SUPPORTED: "This build has no kernels for this GPU; use another GPU or "
     "narrow the range.",
     SkipReason.NO_DEVICE: "This build found no device it can use; check --device and the driver.",

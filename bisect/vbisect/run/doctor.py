@@ -119,8 +119,8 @@ def _driver(driver: str) -> Iterator[Finding]:
                 "driver",
                 Verdict.LIMITED,
                 f"{stretch} (it came with {driver_needed(cuda)})",
-                "Update the driver, or set --env VLLM_ENABLE_CUDA_COMPATIBILITY=1 on a "
-                "data-centre card.",
+                "Update the driver, or, from 0.17.0 on and on a data-centre card, set "
+                "--env VLLM_ENABLE_CUDA_COMPATIBILITY=1.",
             )
         else:
             yield Finding("driver", Verdict.OK, stretch)

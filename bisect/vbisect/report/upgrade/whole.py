@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from packaging.version import Version
+
 from vbisect.report.upgrade.advice import Advice, advise
 from vbisect.report.upgrade.speeds import Speed, speeds
+from vbisect.report.upgrade.steps import Step, not_looked_up, release_notes, steps_between
 from vbisect.run.state import RunState
 
 
 @dataclass(frozen=True)
 class Upgrade:
-    """The advice, and the speeds it may be weighed against."""
+    """The advice, what else comes with it, and the speeds it may be weighed against.
+
+    ``steps`` leads from ``advice.on`` to the recommended release, then beyond it to the newest that
+    is known to be good; ``steps_limits`` says what of that way could not be looked up.
+    ``notes`` are the addresses of the release notes on the way, by release, oldest first.
+    """
 
     advice: Advice
+    steps: tuple[Step, ...]
+    steps_limits: str | None
+    notes: dict[str, str]
     speeds: tuple[Speed, ...]
 
 
@@ -22,4 +33,27 @@ def upgrade_of(state: RunState, on: str | None = None) -> Upgrade:
 
     Raises ``UsageError`` when ``on`` is no candidate of the run.
     """
-    return Upgrade(advice=advise(state, on), speeds=speeds(state))
+    advice = advise(state, on)
+    measured = speeds(state)
+    there = advice.recommended
+    if there is None or there == advice.on:
+        return Upgrade(advice, steps=(), steps_limits=None, notes={}, speeds=measured)
+    newest = advice.newest or there
+    return Upgrade(
+        advice=advice,
+        steps=steps_between(state, advice.on, there, newest),
+        steps_limits=not_looked_up(advice.on, newest),
+        notes=_notes(state, advice.on, there),
+        speeds=measured,
+    )
+
+
+def _notes(state: RunState, low: str, until: str) -> dict[str, str]:
+    """The notes of each release after ``low``; a build between releases has none."""
+    return {
+        version: release_notes(version)
+        for version in state.settings.versions
+        if Version(low) < Version(version) <= Version(until)
+        and not Version(version).is_devrelease
+        and not Version(version).local
+    }
