@@ -6,6 +6,9 @@ import pytest
 
 from made import failed, passed, releases, settings, skipped
 from vbisect.errors import UsageError
+from vbisect.launch import Limited
+from vbisect.probes import NChoicesSettings
+from vbisect.releases import Device
 from vbisect.report.upgrade import Certainty, Side, advise, upgrade_of
 from vbisect.run.answer import finding_of
 from vbisect.run.records import Finding, Status, TrialRecord
@@ -119,3 +122,67 @@ def test_no_change_and_no_end_say_only_what_is_known() -> None:
 def test_a_release_that_was_not_asked_about_is_refused() -> None:
     with pytest.raises(UsageError, match=r"--on 9\.9"):
         upgrade_of(ran("fp"), on="9.9")
+
+
+def known(*versions: str, arguments: tuple[Limited, ...] = (), **changed: object) -> RunState:
+    """A run in which the oldest of real releases fails, and all others pass."""
+    made = RunState(
+        settings(candidates=releases(versions), serve_args=arguments, model_args=(), **changed)
+    )
+    for version in versions:
+        record = failed(version, "x") if version == versions[0] else passed(version)
+        made.records[version] = record.after(None)
+    made.finding = finding_of(made)
+    return made
+
+
+def told_of(state: RunState) -> dict[str, tuple[str, str]]:
+    """Name to release and text of every step to the recommended release."""
+    return {s.name: (s.since, s.text) for s in upgrade_of(state).steps if not s.beyond}
+
+
+def test_only_what_the_run_used_is_told() -> None:
+    """Arguments that go on the way, by whatever spelling; of the hundreds of others, nothing."""
+    arguments = (
+        Limited(text="--swap_space=4 --device cpu --no-enable-prefix-caching"),
+        Limited(text="--num-scheduler-steps 8", specifier="<0.10"),
+    )
+    told = told_of(known("0.9.2", "0.18.0", arguments=arguments, device=Device.CUDA))
+    assert set(told) == {
+        *("--swap-space", "--device", "--num-scheduler-steps"),
+        *("engine", "CUDA", "GPU driver, as CUDA's", "torch", "Python"),
+    }
+    assert told["--device"] == (
+        "0.10.0",
+        "Gone: no longer known. The device is found without it.",
+    )
+    assert told["--swap-space"][0] == "0.18.0"
+    assert "The run limited it" in told["--num-scheduler-steps"][1]
+    assert told["engine"] == ("0.11.0", "V1, V0 for some flags and hardware → V1")
+    assert told["CUDA"] == ("0.11.1", "12.8 → 12.9 (0.11.1)")
+    assert told["Python"][1].startswith(
+        "<3.13,>=3.9 → <3.14,>=3.9 (0.10.2) → <3.14,>=3.10 (0.11.1)"
+    )
+
+
+def test_what_comes_and_what_changes_its_default_is_told() -> None:
+    arguments = (Limited(text="--gpu-memory-utilization 0.5 --enable-log-requests"),)
+    variables = (Limited(text="VLLM_USE_V1=0"), Limited(text="NOT_OF_VLLM=1"))
+    state = known("0.10.0", "0.20.0", arguments=arguments, env=variables)
+    told = told_of(state)
+    assert "CUDA" not in told  # a run on CPUs has none
+    assert told["--gpu-memory-utilization"] == (
+        "0.20.0",
+        "Its default changed from 0.9 to 0.92; the run sets it.",
+    )
+    assert told["--enable-log-requests"][0] == "0.10.1"
+    assert told["VLLM_USE_V1"] == ("0.11.1", "Gone: no longer known.")
+    assert "NOT_OF_VLLM" not in told
+    many = known("0.18.0", "0.19.0", n_choices=NChoicesSettings(n=(20000,)))
+    assert told_of(many)["n"][0] == "0.19.0"
+
+
+def test_releases_that_were_not_read_are_said() -> None:
+    assert upgrade_of(known("0.9.0", "0.9.1")).steps_limits is None
+    assert "0.8.5 to 0.32.0" in (upgrade_of(known("0.7.3", "0.8.5")).steps_limits or "")
+    assert set(upgrade_of(known("0.9.0", "0.9.1")).notes) == {"0.9.1"}

@@ -30,11 +30,15 @@ def versions(
 def report(
     run_dir: Annotated[Path, typer.Argument(help="A run directory.")],
     format_name: Annotated[str, typer.Option("--format", help="md, html, csv or json.")] = "md",
+    on: Annotated[
+        str | None,
+        typer.Option(metavar="VERSION", help="The release you run (the oldest that was tested)."),
+    ] = None,
 ) -> None:
     """A report from a run directory, on stdout."""
     from vbisect.commands.report import print_report
 
-    print_report(run_dir, format_name)
+    print_report(run_dir, format_name, on)
 
 
 @app.command()

@@ -8,37 +8,43 @@ from pathlib import Path
 
 from vbisect.run.state import RunState
 
-
-def render(name: str, state: RunState, run_dir: Path) -> str:
-    """The report of a run in format ``name``, one of ``FORMATS``."""
-    return FORMATS[name](state, run_dir)
+Format = Callable[[RunState, Path, str | None], str]
+"""Renders a run, for somebody on a certain release or, by default, on the oldest one tested."""
 
 
-def _markdown(state: RunState, run_dir: Path) -> str:
+def render(name: str, state: RunState, run_dir: Path, on: str | None = None) -> str:
+    """The report of a run in format ``name``, one of ``FORMATS``, for somebody on release ``on``.
+
+    Raises ``UsageError`` when ``on`` is no candidate of the run.
+    """
+    return FORMATS[name](state, run_dir, on)
+
+
+def _markdown(state: RunState, run_dir: Path, on: str | None) -> str:
     from vbisect.report.markdown import to_markdown
 
-    return to_markdown(state)
+    return to_markdown(state, on)
 
 
-def _csv(state: RunState, run_dir: Path) -> str:
+def _csv(state: RunState, run_dir: Path, on: str | None) -> str:
     from vbisect.report.csv import to_csv
 
     return to_csv(state)
 
 
-def _html(state: RunState, run_dir: Path) -> str:
+def _html(state: RunState, run_dir: Path, on: str | None) -> str:
     from vbisect.report.html import to_html
 
     return to_html(state, run_dir)
 
 
-def _json(state: RunState, run_dir: Path) -> str:
+def _json(state: RunState, run_dir: Path, on: str | None) -> str:
     from vbisect.report.summary import summary
 
-    return json.dumps(summary(state, run_dir)) + "\n"
+    return json.dumps(summary(state, run_dir, on)) + "\n"
 
 
-FORMATS: dict[str, Callable[[RunState, Path], str]] = {
+FORMATS: dict[str, Format] = {
     "md": _markdown,
     "html": _html,
     "csv": _csv,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from vbisect.reasons import ADVICE
 from vbisect.report.rows import tested_rows
+from vbisect.report.upgrade import upgrade_of
 from vbisect.run.scope import scope_of
 from vbisect.run.state import RunState
 from vbisect.text import one_line
@@ -15,28 +16,36 @@ from vbisect.text import one_line
 if TYPE_CHECKING:
     from jinja2 import Template
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~@$&])")
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~$&])")
+_AT_START = re.compile(r"^(\d*)([-=.)])(?=\s|[-=]*$)")
+_LINKED = re.compile(r"@|#(?=\d)|\b(?:GH(?=-)|https?:|ftp:|www(?=\.))", re.IGNORECASE)
 
 
-def to_markdown(state: RunState) -> str:
-    """Verdict, table, warnings and how to repeat it."""
+def to_markdown(state: RunState, on: str | None = None) -> str:
+    """Verdict, what it means for somebody on release ``on``, table, and how to repeat it."""
     records = state.records.values()
     of_both = [r for record in records for r in (record, record.control) if r is not None]
     reasons = {r.reason for r in of_both if r.reason is not None}
-    return _template().render(
+    text = _template().render(
         state=state,
         settings=state.settings,
         finding=state.finding,
         scope=scope_of(state),
+        upgrade=upgrade_of(state, on),
         rows=tested_rows(state),
         advice={str(reason): ADVICE[reason] for reason in sorted(reasons)},
         untested=len(state.settings.versions) - len(tested_rows(state)),
     )
+    return re.sub(r"\n{3,}", "\n\n", text)
 
 
-def _escape(value: object) -> str:
-    """Text from servers as one line that Markdown shows as it is, and that pings nobody."""
-    return _SPECIAL.sub(r"\\\1", one_line(str(value))).replace("\\@", "@\u200b")
+def _escape(value: object, limit: int = 300) -> str:
+    """Text from servers as one line that Markdown shows as it is, and that pings nobody.
+
+    A zero-width space parts what GitHub would link in a finished text: names, issues, addresses.
+    """
+    text = _LINKED.sub("\\g<0>\u200b", one_line(str(value), limit))
+    return _AT_START.sub(r"\1\\\2", _SPECIAL.sub(r"\\\1", text))
 
 
 def _code(value: object) -> str:
@@ -65,6 +74,7 @@ def _template() -> Template:
         keep_trailing_newline=True,
     )
     environment.filters["md"] = _escape
+    environment.filters["capital"] = lambda text: text[:1].upper() + text[1:]
     environment.filters["code"] = _code
     environment.filters["block"] = _block
     return environment.get_template("report.md.j2")

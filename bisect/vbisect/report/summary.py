@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from vbisect.reasons import ADVICE
+from vbisect.report.upgrade import upgrade_of
 from vbisect.run.records import Status, TrialRecord
 from vbisect.run.scope import scope_of
 from vbisect.run.state import RunState
 
 
-def summary(state: RunState, run_dir: Path) -> dict[str, Any]:
-    """What ``vbisect run --json`` prints; fields are added, never renamed."""
+def summary(state: RunState, run_dir: Path, on: str | None = None) -> dict[str, Any]:
+    """What ``vbisect run --json`` prints; fields are added, never renamed.
+
+    ``upgrade`` is ``Upgrade`` of ``vbisect.report.upgrade``, for somebody on release ``on``.
+    """
     settings, finding = state.settings, state.finding
     scope = scope_of(state)
     answer = finding.answer.model_dump(mode="json") if finding and finding.answer else None
@@ -42,6 +46,7 @@ def summary(state: RunState, run_dir: Path) -> dict[str, Any]:
         "model": settings.model,
         "control": settings.control_model,
         "scope": asdict(scope) if scope else None,
+        "upgrade": asdict(upgrade_of(state, on)),
         "candidates": list(settings.versions),
         "excluded": list(settings.excluded),
         "trials": [_trial(record) for record in state.records.values()],

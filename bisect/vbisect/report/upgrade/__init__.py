@@ -7,6 +7,7 @@ from vbisect.report.upgrade.advice import Advice, advise
 from vbisect.report.upgrade.known import Certainty, Evidence, KnownChange, evidence, known_changes
 from vbisect.report.upgrade.sides import Side
 from vbisect.report.upgrade.speeds import Speed, speeds
+from vbisect.report.upgrade.steps import Step, StepKind
 from vbisect.report.upgrade.whole import Upgrade, upgrade_of
 
 __all__ = [
@@ -16,6 +17,8 @@ __all__ = [
     "KnownChange",
     "Side",
     "Speed",
+    "Step",
+    "StepKind",
     "Upgrade",
     "advise",
     "evidence",
