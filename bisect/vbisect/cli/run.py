@@ -197,7 +197,7 @@ def run(
         if planned:
             from vbisect.commands.plan import print_plan
 
-            print_plan(options, json_output=json_output)
+            print_plan(options, results, json_output=json_output)
             return
         state, run_dir = new_run(options, results)
     _print_run(state, run_dir, json_output)

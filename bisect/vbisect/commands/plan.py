@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from vbisect.run.options import RunOptions
-from vbisect.run.plan import BOOT_SECONDS, BYTES_PER_SECOND, Plan, make_plan
+from vbisect.run.plan import Plan, make_plan
 from vbisect.run.prepare import prepare
 from vbisect.text import one_line
 
 
-def print_plan(options: RunOptions, *, json_output: bool) -> None:
-    """Print the plan for a run with these options; starts nothing."""
+def print_plan(options: RunOptions, results: Path, *, json_output: bool) -> None:
+    """Print the plan for a run with these options; starts nothing.
+
+    What trials take is learnt from the runs below ``results``.
+    """
     settings = prepare(options)
-    plan = make_plan(settings)
+    plan = make_plan(settings, results)
     if json_output:
         sys.stdout.write(plan.model_dump_json() + "\n")
         return
@@ -27,11 +31,13 @@ def print_plan(options: RunOptions, *, json_output: bool) -> None:
 def plan_lines(plan: Plan) -> list[str]:
     """The plan, one line for each thing that somebody in a hurry asks."""
     missing = f", {len(plan.missing)} not published" if plan.missing else ""
+    left_out = len(plan.versions) - plan.testable - len(plan.missing)
     lines = [
-        f"candidates: {len(plan.versions)}, {plan.versions[0]} to {plan.versions[-1]}{missing}",
+        f"candidates: {len(plan.versions)}, {plan.versions[0]} to {plan.versions[-1]}{missing}"
+        + (f", {left_out} left out" if left_out else ""),
         f"on disk:    {', '.join(plan.there) or 'none'}",
         f"boots:      {plan.boots_worst} at most, {plan.boots_mean:g} on average "
-        "(the change equally likely everywhere, nothing else skipped)",
+        "(if no release flakes and no other is skipped)",
     ]
     if plan.download_worst is not None and plan.download_mean is not None:
         lines += [
@@ -42,12 +48,20 @@ def plan_lines(plan: Plan) -> list[str]:
         ]
     else:
         lines.append("downloads:  not known beforehand")
-    lines.append(
+    at_once = f" with {plan.jobs} servers at once" if plan.jobs > 1 else ""
+    lines += [
         f"time:       {_minutes(plan.seconds_worst)} at most, {_minutes(plan.seconds_mean)} on "
-        f"average, reckoned with {BOOT_SECONDS} s a boot"
-        + (f" and {BYTES_PER_SECOND / 1e6:.0f} MB/s" if plan.download_worst else "")
-    )
+        f"average{at_once}",
+        f"            reckoned with {plan.fetch:.0f} s a fetch, {plan.boot:.0f} s a boot and "
+        f"{plan.request:.1f} s a request, {_source(plan)}",
+    ]
     return lines
+
+
+def _source(plan: Plan) -> str:
+    if not plan.learnt_from:
+        return "as usual: no earlier run on this host tells"
+    return f"as {plan.learnt_from} earlier trial{'s' if plan.learnt_from > 1 else ''} took here"
 
 
 def _free(plan: Plan) -> str:

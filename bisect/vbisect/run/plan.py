@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from itertools import pairwise
-from statistics import mean
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
@@ -24,44 +23,52 @@ from vbisect.registry import (
 )
 from vbisect.registry.reference import DOCKER_HUB
 from vbisect.releases.image_tags import listed
+from vbisect.run.forecast import foresee
+from vbisect.run.rehearsal import Stage
+from vbisect.run.runtimes.venv import installed
 from vbisect.run.settings import RunSettings
-from vbisect.search import Outcome, next_pick
+from vbisect.run.state import RunState
+from vbisect.run.times import Times, learn
+from vbisect.search import Costs
 
 if TYPE_CHECKING:
     from vbisect.engine.connection import Engine
 
 _AT_ONCE = 8
-BOOT_SECONDS = 150
-"""What a boot is reckoned with until this host's own are known (vLLM with a 7B model on a GPU)."""
-
-BYTES_PER_SECOND = 50e6
-"""What a download is reckoned with."""
 
 
 class Download(BaseModel):
     """What one candidate would fetch: ``layers`` maps what is missing to its compressed bytes.
 
-    ``there`` when nothing needs to be fetched, ``missing`` when there is no such image.
+    ``share`` of the build, in [0, 1], is on the host; ``missing`` when there is no such build.
     """
 
     model_config = ConfigDict(frozen=True)
 
     version: str
-    there: bool = False
+    share: float = 0.0
     missing: bool = False
     layers: dict[str, int] = {}
+
+    @property
+    def there(self) -> bool:
+        """Whether nothing needs to be fetched."""
+        return self.share == 1
 
 
 class Plan(BaseModel):
     """What a run over ``versions`` would do at most, and on average over where the change may be.
 
-    Sizes in bytes, times in seconds; ``None`` where nobody can tell beforehand.
+    Sizes in bytes, times in seconds; ``None`` where nobody can tell beforehand. ``missing`` were
+    never published. ``fetch``, ``boot`` and ``request`` are what one of each is reckoned with, and
+    ``learnt_from`` is the number of trials on this host that tell so.
     """
 
     model_config = ConfigDict(frozen=True)
 
     versions: tuple[str, ...]
     testable: int
+    jobs: int
     there: tuple[str, ...]
     missing: tuple[str, ...]
     boots_worst: int
@@ -73,32 +80,47 @@ class Plan(BaseModel):
     disk_budget: int | None
     seconds_worst: int
     seconds_mean: int
+    fetch: float
+    boot: float
+    request: float
+    learnt_from: int
     notes: tuple[str, ...] = ()
 
 
-def make_plan(settings: RunSettings) -> Plan:
+def make_plan(settings: RunSettings, results: Path) -> Plan:
     """Ask where the builds are; starts and fetches nothing.
 
-    Raises ``HostError`` when no engine answers.
+    The times are those of the runs below ``results``. Raises ``HostError`` when no engine answers.
     """
+    times = learn(results, settings, RunState(settings))
     if settings.docker is None:
-        missing = [r.version for r in settings.candidates if settings.device not in r.wheels]
-        downloads = {v: Download(version=v, missing=v in missing) for v in settings.versions}
+        there = installed(settings, settings.candidates)
+        downloads = {
+            release.version: Download(
+                version=release.version,
+                share=float(release.version in there),
+                missing=settings.device not in release.wheels,
+            )
+            for release in settings.candidates
+        }
         unknown = ("How much a wheel with its dependencies takes is known once it is resolved.",)
-        return _reckon(settings, downloads, None, sizes_known=False, notes=unknown)
+        return _reckon(settings, times, downloads, None, sizes_known=False, notes=unknown)
     with connect(settings.docker.host) as engine:
         notes: tuple[str, ...] = ()
         try:
             downloads = _downloads(settings, engine)
-            sizes_known = True
+            sizes_known = settings.docker.build != "always"
         except HostError as error:
             downloads = {v: Download(version=v) for v in settings.versions}
             notes, sizes_known = (f"The registry could not be asked: {error}",), False
-        return _reckon(settings, downloads, engine.disk(), sizes_known=sizes_known, notes=notes)
+        return _reckon(
+            settings, times, downloads, engine.disk(), sizes_known=sizes_known, notes=notes
+        )
 
 
 def _downloads(settings: RunSettings, engine: Engine) -> dict[str, Download]:
     assert settings.docker is not None
+    build = settings.docker.build
     store = ImageStore(engine)
     present, platform = store.present_layers(), platform_of(engine)
     with Registry(plain_http=plain_http_registries(engine)) as registry:
@@ -109,20 +131,27 @@ def _downloads(settings: RunSettings, engine: Engine) -> dict[str, Download]:
         listed = _hub_sizes(references.values())
 
         def ask(version: str) -> Download:
+            if build == "always":
+                return Download(version=version)
             reference = references[version]
             digest = reference.digest or registry.digest(reference)
             if digest is None:
                 built = store.built(version, settings.device) is not None
-                return Download(version=version, there=built, missing=not built)
+                return Download(
+                    version=version, share=float(built), missing=not built and build == "never"
+                )
             if store.find(str(reference.with_digest(digest))) is not None:
-                return Download(version=version, there=True)
+                return Download(version=version, share=1)
             if str(reference) in listed:
                 return Download(version=version, layers={digest: listed[str(reference)]})
             try:
                 image = registry.image(reference.with_digest(digest), platform)
             except ImageMissing:
                 return Download(version=version, missing=True)
-            return Download(version=version, layers=_missing_layers(image, present))
+            layers = _missing_layers(image, present)
+            whole = sum(image.layer_sizes.values())
+            share = 1 - sum(layers.values()) / whole if whole else 0.0
+            return Download(version=version, share=min(share, 0.99), layers=layers)
 
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             found = pool.map(ask, settings.versions)
@@ -145,6 +174,7 @@ def _missing_layers(image: RemoteImage, present: frozenset[str]) -> dict[str, in
 
 def _reckon(
     settings: RunSettings,
+    times: Times,
     downloads: dict[str, Download],
     disk: Disk | None,
     *,
@@ -152,30 +182,36 @@ def _reckon(
     notes: tuple[str, ...],
 ) -> Plan:
     versions = settings.versions
-    left_out = {*settings.excluded, *(v for v, found in downloads.items() if found.missing)}
-    untestable = {versions.index(version): Outcome.SKIP for version in left_out}
-    paths = list(_paths(len(versions), untestable, sweep=settings.sweep)) or [[]]
+    missing = [v for v in versions if downloads[v].missing and v not in settings.excluded]
     in_a_trial = 2 if settings.control_model else 1
-    boots = [len(path) * in_a_trial for path in paths]
-    sizes = [_bytes_of(downloads[versions[index]] for index in path) for path in paths]
-    times = [
-        number * BOOT_SECONDS + size / BYTES_PER_SECOND
-        for number, size in zip(boots, sizes, strict=True)
-    ]
+    costs = times.costs(settings.candidates, {v: found.share for v, found in downloads.items()})
+    stage = Stage(
+        aim=RunState(settings).aim,
+        costs=Costs(costs.fetch, costs.boot * in_a_trial, costs.request * in_a_trial),
+        excluded=frozenset(map(versions.index, settings.excluded)),
+        missing=frozenset(map(versions.index, missing)),
+        jobs=settings.jobs,
+    )
+    sight = foresee(stage, lambda booted: _bytes_of(downloads[versions[i]] for i in booted))
     return Plan(
         versions=versions,
-        testable=len(versions) - len(untestable),
-        there=tuple(v for v, found in downloads.items() if found.there),
-        missing=tuple(v for v, found in downloads.items() if found.missing),
-        boots_worst=max(boots),
-        boots_mean=round(mean(boots), 1),
-        download_worst=max(sizes) if sizes_known else None,
-        download_mean=int(mean(sizes)) if sizes_known else None,
-        disk_worst=int(max(sizes) * USUAL_UNPACKED) if sizes_known else None,
+        testable=len(stage.testable),
+        jobs=settings.jobs,
+        there=tuple(v for v in versions if downloads[v].there),
+        missing=tuple(missing),
+        boots_worst=sight.boots_most * in_a_trial,
+        boots_mean=round(sight.boots_mean * in_a_trial, 1),
+        download_worst=int(sight.bytes_most) if sizes_known else None,
+        download_mean=int(sight.bytes_mean) if sizes_known else None,
+        disk_worst=int(sight.bytes_most * USUAL_UNPACKED) if sizes_known else None,
         disk_free=disk.free if disk else None,
         disk_budget=settings.docker.disk_budget if settings.docker else None,
-        seconds_worst=int(max(times)),
-        seconds_mean=int(mean(times)),
+        seconds_worst=int(sight.seconds_most),
+        seconds_mean=int(sight.seconds_mean),
+        fetch=times.fetch,
+        boot=times.boot,
+        request=times.request,
+        learnt_from=sum(spent.boot is not None for spent in times.earlier),
         notes=notes,
     )
 
@@ -186,13 +222,3 @@ def _bytes_of(downloads: Iterable[Download]) -> int:
     for download in downloads:
         layers |= download.layers
     return sum(layers.values())
-
-
-def _paths(count: int, untestable: dict[int, Outcome], *, sweep: bool) -> Iterable[Sequence[int]]:
-    """What would be tested, for every place the change may be at, if nothing else is skipped."""
-    testable = [index for index in range(count) if index not in untestable]
-    for _, change in pairwise(testable):
-        outcomes = dict(untestable)
-        while (pick := next_pick(count, outcomes, sweep=sweep)) is not None:
-            outcomes[pick] = Outcome.FAIL if pick < change else Outcome.PASS
-        yield [index for index in outcomes if index not in untestable]

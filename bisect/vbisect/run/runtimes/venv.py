@@ -60,10 +60,7 @@ class VenvRuntime:
         )
 
     def arrived(self, releases: Sequence[Release]) -> dict[str, float]:
-        requests = {release.version: self._request(release) for release in releases}
-        return {
-            v: 1.0 for v, request in requests.items() if request and finished_environment(request)
-        }
+        return dict.fromkeys(installed(self._settings, releases), 1.0)
 
     def digest(self, release: Release) -> str | None:
         request = self._request(release)
@@ -80,17 +77,31 @@ class VenvRuntime:
         self._prefetcher.close()
 
     def _request(self, release: Release) -> EnvironmentRequest | None:
-        wheel = release.wheels.get(self._settings.device)
-        if wheel is None:
-            return None
-        entry = catalogue().get(release.version)
-        return EnvironmentRequest(
-            device=self._settings.device,
-            wheel=wheel,
-            requires_python=entry.requires_python if entry else None,
-            released=datetime.fromisoformat(entry.uploaded) if entry else None,
-            latest_deps=self._settings.latest_deps,
-        )
+        return _request(self._settings, release)
+
+
+def installed(settings: RunSettings, releases: Sequence[Release]) -> frozenset[str]:
+    """The versions of ``releases`` whose environments are there."""
+    requests = {release.version: _request(settings, release) for release in releases}
+    return frozenset(
+        version
+        for version, request in requests.items()
+        if request and finished_environment(request)
+    )
+
+
+def _request(settings: RunSettings, release: Release) -> EnvironmentRequest | None:
+    wheel = release.wheels.get(settings.device)
+    if wheel is None:
+        return None
+    entry = catalogue().get(release.version)
+    return EnvironmentRequest(
+        device=settings.device,
+        wheel=wheel,
+        requires_python=entry.requires_python if entry else None,
+        released=datetime.fromisoformat(entry.uploaded) if entry else None,
+        latest_deps=settings.latest_deps,
+    )
 
 
 def _install(request: EnvironmentRequest, over: threading.Event) -> Environment:

@@ -1,0 +1,154 @@
+"""A run rehearsed: what would be tested, and how long it would take, if this were the truth.
+
+The picks are those of the run itself, and every release is taken to be steady. Trials take the
+usual times, and builds are fetched when their trial begins; with dice, trials vary in length, and
+builds come ahead of their trials as chance has it, since a run prefers those that are there.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from vbisect.search import (
+    Aim,
+    Costs,
+    Counts,
+    Outcome,
+    Seen,
+    boot_context,
+    judge_boot,
+    next_picks,
+    pointless,
+)
+
+_SHORTEST, _LONGEST = 0.8, 1.25
+"""How far a trial's length varies, by chance."""
+
+_COMES_AHEAD = 0.1
+"""How often a build has come further whenever a trial begins."""
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """The candidates of which a build was fetched and a server started, by the time that began.
+
+    ``seconds`` is the time until the answer stands.
+    """
+
+    booted: tuple[int, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a run would find here.
+
+    ``costs`` are those before anything was fetched. ``excluded`` are left out on request, and
+    ``missing`` were never published, which their trial finds out at once. ``jobs`` is how many
+    servers run at a time.
+    """
+
+    aim: Aim
+    costs: Costs
+    excluded: frozenset[int] = frozenset()
+    missing: frozenset[int] = frozenset()
+    jobs: int = 1
+
+    @property
+    def testable(self) -> list[int]:
+        """The candidates that can be tested as far as is known, oldest first."""
+        untestable = self.excluded | self.missing
+        return [index for index in range(self.aim.count) if index not in untestable]
+
+
+def rehearse(
+    stage: Stage, truth: Mapping[int, Outcome], dice: random.Random | None = None
+) -> Rehearsal:
+    """The run on ``stage`` if each testable candidate comes to its outcome in ``truth``."""
+    return _Rehearsal(stage, truth, dice).run()
+
+
+@dataclass
+class _Trial:
+    """A trial under way: seconds at which its server starts, and at which it ends."""
+
+    boots_at: float
+    ends_at: float
+
+
+@dataclass
+class _Rehearsal:
+    stage: Stage
+    truth: Mapping[int, Outcome]
+    dice: random.Random | None = None
+    now: float = 0.0
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    running: dict[int, _Trial] = field(default_factory=dict)
+    booted: dict[int, None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.outcomes = dict.fromkeys(self.stage.excluded, Outcome.SKIP)
+        self.fetch = list(self.stage.costs.fetch)
+        self.costs = Costs(self.fetch, self.stage.costs.boot, self.stage.costs.request)
+
+    def run(self) -> Rehearsal:
+        while True:
+            self._fetch_ahead()
+            free = self.stage.jobs - len(self.running)
+            for pick in next_picks(self.stage.aim, self._seen(), self.costs, free):
+                self._begin(pick)
+            if not self.running:
+                return Rehearsal(tuple(self.booted), self.now)
+            self._end(min(self.running, key=lambda index: self.running[index].ends_at))
+            for index in pointless(self.stage.aim, self._seen()):
+                self._give_up(index)
+
+    def _seen(self) -> Seen:
+        return Seen(
+            outcomes=dict(self.outcomes),
+            running=frozenset(self.running),
+            cheap_skips=self.stage.excluded | self.stage.missing,
+        )
+
+    def _begin(self, index: int) -> None:
+        if index in self.stage.missing:
+            self.running[index] = _Trial(self.now, self.now)
+            return
+        varied = self.dice.uniform(_SHORTEST, _LONGEST) if self.dice else 1.0
+        boots_at = self.now + self.fetch[index] * varied
+        asked = self._requests(index) * self.costs.request
+        self.running[index] = _Trial(boots_at, boots_at + (self.costs.boot + asked) * varied)
+
+    def _fetch_ahead(self) -> None:
+        if self.dice is None:
+            return
+        for index, seconds in enumerate(self.fetch):
+            if seconds and self.dice.random() < _COMES_AHEAD:
+                self.fetch[index] = seconds * self.dice.random()
+
+    def _requests(self, index: int) -> int:
+        """How many requests it takes until the outcome stands."""
+        context = boot_context(self.stage.aim, self._seen(), index, self.costs)
+        fails, number = self.truth[index] is Outcome.FAIL, 1
+        while judge_boot(Counts(0, number) if fails else Counts(number, 0), context) is None:
+            number += 1
+        return number
+
+    def _end(self, index: int) -> None:
+        trial = self.running.pop(index)
+        self.now = trial.ends_at
+        if index in self.stage.missing:
+            self.outcomes[index] = Outcome.SKIP
+            return
+        self.outcomes[index] = self.truth[index]
+        self._has_booted(index)
+
+    def _give_up(self, index: int) -> None:
+        if self.running.pop(index).boots_at < self.now:
+            self._has_booted(index)
+
+    def _has_booted(self, index: int) -> None:
+        self.booted[index] = None
+        self.fetch[index] = 0.0
