@@ -25,6 +25,11 @@ settings.register_profile("vbisect", deadline=None)  # a busy machine is no fail
 settings.load_profile("vbisect")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--refresh`` writes what is compared to the letter, instead of comparing it."""
+    parser.addoption("--refresh", action="store_true", help="Write the transcripts anew.")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whatever stands on an engine or a registry is a test with containers, unless it is real."""

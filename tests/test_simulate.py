@@ -53,6 +53,14 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "at zero": ({"change": {"kind": "fix", "at": 0}}, "change.at is 0, and the first candidate"),
     "at beyond": ({"change": {"kind": "fix", "at": 10}}, "is one of 1 to 9"),
+    "again too early": (
+        {"change": {"kind": "fix", "at": 2, "again": [2]}},
+        "again 2 is not one of",
+    ),
+    "again beyond": (
+        {"change": {"kind": "fix", "at": 2, "again": [5, 10]}},
+        "is not one of 6 to 9",
+    ),
     "kind": ({"change": {"kind": "mend", "at": 2}}, "change.kind: Input should be 'fix' or"),
     "rate": ({"fail_rate": 1.5}, "fail_rate: Input should be less than or equal to 1"),
     "rates alike": ({"fail_rate": 0.2, "false_fail_rate": 0.2}, "0.2 is not below fail_rate 0.2"),
@@ -65,6 +73,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no jobs": ({"jobs": 0}, "jobs: Input should be greater than or equal to 1"),
 }
 WRONG_OPTIONS: dict[str, tuple[tuple[str, ...], str]] = {
+    "sweep of another": (("--strategy", "linear", "--sweep"), "are for --strategy vbisect"),
+    "hint beyond": (("--hint", "99"), "--hint 99: it is not one of 0 to "),
     "strategy": (("--strategy", "guess"), "--strategy guess: choose one of vbisect, linear,"),
     "confidence": (("--confidence", "1"), "--confidence 1: it must be at least 0.5 and below 1"),
     "repeat": (("--repeat", "0"), "--repeat 0: it must be at least 1"),
@@ -432,6 +442,7 @@ def test_more_jobs_never_take_longer_and_are_no_less_right() -> None:
 
 FIX_4 = Answer(Status.FOUND, Change.FIX, 3, 4, True, (4,), 0.96)
 UNSURE = Answer(Status.INCONCLUSIVE, Change.FIX, 2, 5, False, (3, 4, 5))
+TWICE = World(candidates=9, change=DeclaredChange(kind=Change.FIX, at=4, again=(7,)))
 
 
 @pytest.mark.parametrize(
@@ -446,6 +457,11 @@ UNSURE = Answer(Status.INCONCLUSIVE, Change.FIX, 2, 5, False, (3, 4, 5))
         (Answer(Status.NONE), world(9, None), False),
         (Answer(Status.NONE), world(9, 4, untestable=((0, 3),)), False),
         (Answer(Status.NONE), world(9, 4, untestable=((4, 8),)), False),
+        (Answer(Status.NONE), TWICE, True),
+        (FIX_4, TWICE, False),
+        (Answer(Status.FOUND, Change.BREAK, 6, 7, True, (7,), 0.96), TWICE, False),
+        (Answer(Status.FOUND, Change.FIX, 6, 7, True, (7,), 0.96), TWICE, True),
+        (UNSURE, TWICE, False),
         (UNSURE, world(9, 3), False),
         (UNSURE, world(9, 5), False),
         (UNSURE, world(9, 6), True),

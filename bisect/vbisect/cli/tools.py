@@ -80,13 +80,22 @@ def simulate(
     ] = None,
     strategy: Annotated[str, typer.Option(help="vbisect, linear or midpoint.")] = "vbisect",
     confidence: Annotated[float, typer.Option(help="Wanted certainty of the answer.")] = 0.95,
+    sweep: Annotated[bool, typer.Option("--sweep", help="Test every candidate.")] = False,
+    find_all: Annotated[
+        bool, typer.Option("--find-all", help="Narrow down every change, not just one.")
+    ] = False,
+    hint: Annotated[
+        int | None, typer.Option(help="The candidate it probably came with: tested early.")
+    ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """The search against a declared world, in virtual time; starts nothing."""
     from vbisect.commands.simulate import simulate_world
+    from vbisect.simulate import Mode
 
     simulate_world(
         world,
+        Mode(sweep=sweep, find_all=find_all, hint=hint),
         repeat=repeat,
         strategy=strategy,
         confidence=confidence,

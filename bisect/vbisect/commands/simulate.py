@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,10 +11,14 @@ from vbisect.errors import UsageError
 from vbisect.simulate import (
     STRATEGIES,
     Answer,
+    Mode,
     Run,
     Status,
+    Strategy,
     Summary,
     Trial,
+    Vbisect,
+    World,
     read_world,
     simulate,
     summarise,
@@ -21,11 +26,18 @@ from vbisect.simulate import (
 
 
 def simulate_world(
-    path: Path, *, repeat: int | None, strategy: str, confidence: float, json_output: bool
+    path: Path,
+    mode: Mode,
+    *,
+    repeat: int | None,
+    strategy: str,
+    confidence: float,
+    json_output: bool,
 ) -> None:
     """Print how ``strategy`` does in the world in ``path``: its figures over ``repeat`` runs.
 
-    ``None`` is one run, whose trials and answer are printed too. Raises ``UsageError``.
+    ``None`` is one run, whose trials and answer are printed too. ``mode`` is for vbisect's own
+    strategy. Raises ``UsageError``.
     """
     if strategy not in STRATEGIES:
         raise UsageError(f"--strategy {strategy}: choose one of {', '.join(STRATEGIES)}.")
@@ -33,9 +45,13 @@ def simulate_world(
         raise UsageError(f"--confidence {confidence:g}: it must be at least 0.5 and below 1.")
     if repeat is not None and repeat < 1:
         raise UsageError(f"--repeat {repeat}: it must be at least 1.")
+    if strategy != "vbisect" and mode != Mode():
+        raise UsageError("--sweep, --find-all and --hint are for --strategy vbisect.")
     world = read_world(path)
+    if mode.hint is not None and not 0 <= mode.hint < world.candidates:
+        raise UsageError(f"--hint {mode.hint}: it is not one of 0 to {world.candidates - 1}.")
     runs = [
-        simulate(world, STRATEGIES[strategy](world.candidates, confidence), number)
+        simulate(world, _strategy(strategy, world, confidence, mode), number)
         for number in range(repeat or 1)
     ]
     summary = summarise(runs)
@@ -43,16 +59,40 @@ def simulate_world(
     if json_output:
         print(json.dumps(asdict(summary) | (_as_json(only) if only else {})))
     else:
-        print("\n".join([*(_lines(only) if only else ()), *_summary_lines(summary)]))
+        print("\n".join([*(_lines(world, only) if only else ()), *_summary_lines(summary)]))
+
+
+def _strategy(name: str, world: World, confidence: float, mode: Mode) -> Strategy:
+    if name == "vbisect":
+        return Vbisect(world.candidates, confidence, mode)
+    return STRATEGIES[name](world.candidates, confidence)
 
 
 def _as_json(run: Run) -> dict[str, object]:
     return {"answer": asdict(run.answer), "trials": [asdict(trial) for trial in run.trials]}
 
 
-def _lines(run: Run) -> list[str]:
-    """The trials in the order in which they ended, then the answer."""
-    return [*map(_trial_line, run.trials), f"answer: {_told(run.answer)}"]
+def _lines(world: World, run: Run) -> list[str]:
+    """The trials in the order in which they ended, then the answer and its warnings."""
+    warnings = (f"warning: {text}" for text in _warnings(world, run.answer))
+    return [*map(_trial_line, run.trials), f"answer: {_told(run.answer)}", *warnings]
+
+
+def _warnings(world: World, answer: Answer) -> Iterator[str]:
+    newest = world.candidates - 1
+    low, high = answer.tested or (0, newest)
+    if low > 0:
+        yield f"the lower end moved from 0 to {low}: those beyond it cannot be tested"
+    if high < newest:
+        yield f"the upper end moved from {newest} to {high}: those beyond it cannot be tested"
+    if len(answer.changes) > 1:
+        all_told = ", ".join(
+            f"{change} in {first}" + (f" to {last}" if last > first else "")
+            for change, first, last in answer.changes
+        )
+        yield f"the outcome changes {len(answer.changes)} times in this range: {all_told}"
+    elif answer.more:
+        yield "what was seen cannot come from one change: --sweep shows them all"
 
 
 def _trial_line(trial: Trial) -> str:

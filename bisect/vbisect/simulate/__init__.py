@@ -2,7 +2,7 @@
 
 from vbisect.simulate.answer import Answer, Status, is_wrong
 from vbisect.simulate.simulation import Run, Trial, simulate
-from vbisect.simulate.strategies import STRATEGIES, Strategy
+from vbisect.simulate.strategies import STRATEGIES, Mode, Strategy, Vbisect
 from vbisect.simulate.summary import Summary, summarise
 from vbisect.simulate.world import DeclaredChange, World, read_world
 
@@ -10,11 +10,13 @@ __all__ = [
     "STRATEGIES",
     "Answer",
     "DeclaredChange",
+    "Mode",
     "Run",
     "Status",
     "Strategy",
     "Summary",
     "Trial",
+    "Vbisect",
     "World",
     "is_wrong",
     "read_world",

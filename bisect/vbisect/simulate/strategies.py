@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Protocol
 
 from vbisect.search import (
     Aim,
     Change,
+    Conclusion,
     Costs,
     Counts,
     Outcome,
@@ -46,12 +48,31 @@ class Strategy(Protocol):
         """What has been found."""
 
 
+@dataclass(frozen=True)
+class Mode:
+    """The options of ``vbisect run`` of these names; ``hint`` is an index."""
+
+    sweep: bool = False
+    find_all: bool = False
+    hint: int | None = None
+
+
 class Vbisect:
     """The search of ``vbisect run``."""
 
-    def __init__(self, count: int, confidence: float) -> None:
+    def __init__(self, count: int, confidence: float, mode: Mode | None = None) -> None:
         """Search ``count`` candidates until the answer carries ``confidence``, in [0.5, 1)."""
-        self.aim = Aim(count, confidence=confidence)
+        mode = mode or Mode()
+        weights = None
+        if mode.hint is not None:
+            weights = tuple(float(count - 1 if i == mode.hint else 1) for i in range(count))
+        self.aim = Aim(
+            count,
+            sweep=mode.sweep,
+            find_all=mode.find_all,
+            confidence=confidence,
+            weights=weights,
+        )
 
     def is_over(self, seen: Seen) -> bool:
         return is_over(self.aim, seen)
@@ -68,21 +89,35 @@ class Vbisect:
 
     def answer(self, seen: Seen) -> Answer:
         conclusion = conclude_seen(self.aim, seen)
-        if conclusion.verdict in (Verdict.NO_CHANGE, Verdict.OTHER_CHANGE):
-            return Answer(Status.NONE)
-        boundary = conclusion.boundaries[-1] if conclusion.boundaries else None
-        confidence = boundary.confidence if boundary else None
-        if conclusion.verdict is not Verdict.FOUND or boundary is None:
-            return Answer(Status.INCONCLUSIVE, suspects=conclusion.suspects, confidence=confidence)
-        return Answer(
-            Status.FOUND if boundary.exact else Status.INCONCLUSIVE,
-            boundary.change,
-            boundary.last_before,
-            boundary.first_after,
-            boundary.exact,
-            boundary.suspects,
-            confidence,
+        ends = conclusion.ends
+        return replace(
+            _answer_of(conclusion),
+            changes=tuple(
+                (boundary.change, boundary.suspects[0], boundary.suspects[-1])
+                for boundary in conclusion.boundaries
+            ),
+            more=conclusion.more_changes,
+            tested=(ends.low, ends.high) if ends else None,
         )
+
+
+def _answer_of(conclusion: Conclusion) -> Answer:
+    """The newest boundary, as ``vbisect run`` answers."""
+    if conclusion.verdict in (Verdict.NO_CHANGE, Verdict.OTHER_CHANGE):
+        return Answer(Status.NONE)
+    boundary = conclusion.boundaries[-1] if conclusion.boundaries else None
+    confidence = boundary.confidence if boundary else None
+    if conclusion.verdict is not Verdict.FOUND or boundary is None:
+        return Answer(Status.INCONCLUSIVE, suspects=conclusion.suspects, confidence=confidence)
+    return Answer(
+        Status.FOUND if boundary.exact else Status.INCONCLUSIVE,
+        boundary.change,
+        boundary.last_before,
+        boundary.first_after,
+        boundary.exact,
+        boundary.suspects,
+        confidence,
+    )
 
 
 class OneByOne:

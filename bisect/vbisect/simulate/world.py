@@ -7,6 +7,7 @@ that each fails at ``false_fail_rate``.
 from __future__ import annotations
 
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -26,10 +27,14 @@ class Declared(BaseModel):
 
 
 class DeclaredChange(Declared):
-    """The one change; ``at`` is the index of the first candidate after it."""
+    """A change; ``at`` is the index of the first candidate after it.
+
+    At each index of ``again`` it is undone or comes back, in turn.
+    """
 
     kind: Change
     at: int
+    again: tuple[int, ...] = ()
 
 
 class World(Declared):
@@ -62,6 +67,9 @@ class World(Declared):
                     f"change.at is {self.change.at}, and the first candidate after the change is "
                     f"one of 1 to {newest}"
                 )
+            for before, after in pairwise((self.change.at, *self.change.again)):
+                if not before < after <= newest:
+                    raise ValueError(f"change.again {after} is not one of {before + 1} to {newest}")
             if self.false_fail_rate >= self.fail_rate:
                 raise ValueError(
                     f"false_fail_rate {self.false_fail_rate:g} is not below fail_rate "
@@ -84,22 +92,36 @@ class World(Declared):
         return frozenset(i for first, last in self.untestable for i in range(first, last + 1))
 
     @cached_property
-    def visible_change(self) -> DeclaredChange | None:
-        """The change as far as testing can show it: ``None`` without a testable release each side.
+    def visible_changes(self) -> tuple[DeclaredChange, ...]:
+        """The changes as far as testing can show them, each without ``again``, oldest first.
 
-        An answer is held against this, since "no change in range" speaks of testable releases.
+        Those with a testable release on each side. An answer is held against them, since "no change
+        in range" speaks of testable releases.
         """
         if self.change is None:
-            return None
-        before = any(i not in self.skipped for i in range(self.change.at))
-        after = any(i not in self.skipped for i in range(self.change.at, self.candidates))
-        return self.change if before and after else None
+            return ()
+        kinds = (self.change.kind, *(kind for kind in Change if kind is not self.change.kind))
+        edges = (0, *self._places, self.candidates)
+        testable = [
+            any(index not in self.skipped for index in range(first, beyond))
+            for first, beyond in pairwise(edges)
+        ]
+        return tuple(
+            DeclaredChange(kind=kinds[number % 2], at=at)
+            for number, at in enumerate(self._places)
+            if testable[number] and testable[number + 1]
+        )
+
+    @property
+    def _places(self) -> tuple[int, ...]:
+        return (self.change.at, *self.change.again) if self.change else ()
 
     def failure_rate(self, index: int) -> float:
         """The chance that one request to candidate ``index`` fails."""
         if self.change is None:
             return self.false_fail_rate
-        has_bug = (index < self.change.at) == (self.change.kind is Change.FIX)
+        as_at_first = sum(at <= index for at in self._places) % 2 == 0
+        has_bug = as_at_first == (self.change.kind is Change.FIX)
         return self.fail_rate if has_bug else self.false_fail_rate
 
 
