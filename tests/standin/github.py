@@ -69,6 +69,7 @@ class GitHubServer:
         self.asked: list[Asked] = []
         self.page_size = page_size
         self._faults: list[Fault] = []
+        self._lost: list[tuple[str, str]] = []
         self._number = 0
         self._lock = threading.Lock()
         self._server = _Server(self)
@@ -108,6 +109,10 @@ class GitHubServer:
         body = message if isinstance(message, bytes) else {"message": message, **more}
         self._faults.append(Fault(method, pattern, status, body, headers or {}, times, cut))
 
+    def lose_answers(self, method: str, pattern: str) -> None:
+        """Do what the next such request asks for, and close the connection without an answer."""
+        self._lost.append((method, pattern))
+
     def comment(self, repository: str, number: int, login: str, body: str) -> dict[str, Any]:
         """Somebody comments."""
         thread = self.threads[repository, number]
@@ -144,8 +149,15 @@ class GitHubServer:
             try:
                 self._route(asked)
             except Reply as reply:
-                return reply
+                return Reply(0) if self._is_lost(asked) else reply
             return _missing()
+
+    def _is_lost(self, asked: Asked) -> bool:
+        for method, pattern in self._lost:
+            if method == asked.method and re.search(pattern, asked.path):
+                self._lost.remove((method, pattern))
+                return True
+        return False
 
     def _route(self, asked: Asked) -> None:
         url = urlsplit(asked.path)

@@ -42,6 +42,23 @@ def report(
 
 
 @app.command()
+def post(
+    run_dir: Annotated[Path, typer.Argument(help="A run directory.")],
+    issue: Annotated[str, typer.Option(help="OWNER/REPO#N, or the address of its page.")],
+    gist: Annotated[
+        bool, typer.Option("--gist", help="Logs too long for a comment go to a secret gist.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be sent, and send nothing.")
+    ] = False,
+) -> None:
+    """A run as a comment on a GitHub issue; posted again, the comment is edited."""
+    from vbisect.commands.post import post
+
+    post(run_dir, issue, gist=gist, dry_run=dry_run)
+
+
+@app.command()
 def clean(
     version: Annotated[
         list[str] | None, typer.Argument(help="Only what is of these versions.")

@@ -1,0 +1,89 @@
+"""Where and with what the releases were tested."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vbisect.report.comment.tables import tested
+from vbisect.report.comment.text import code, length
+from vbisect.run.records import TrialRecord
+from vbisect.run.state import RunState
+
+_LARGEST = 4 << 20  # bytes of an environment.json that is worth reading
+
+
+def facts(state: RunState, run_dir: Path) -> list[str]:
+    """One line of Markdown for each fact about the whole run."""
+    settings = state.settings
+    lines = [
+        f"vbisect {code(settings.vbisect, 60)}, runtime {code(settings.runtime, 60)}, "
+        f"device {code(settings.device, 60)}",
+        f"model {code(settings.model)}" + (" (two random layers)" if settings.skeleton else ""),
+    ]
+    recorded = [_read(run_dir, record.version) for record in tested(state)]
+    hosts = dict.fromkeys(line for data in recorded for line in _host(data))
+    return [*lines, *list(hosts)[:12]]
+
+
+def builds(state: RunState, run_dir: Path, limit: int) -> list[list[str]]:
+    """The cells of one row for each build: version, what it is, its digest, Python, torch, engine.
+
+    As many as fit into ``limit`` characters.
+    """
+    kept: list[list[str]] = []
+    for record in tested(state):
+        if record.build is None:
+            continue
+        cells = _build(record, _read(run_dir, record.version))
+        limit -= sum(length(cell) + 3 for cell in cells) + 2
+        if limit < 0:
+            break
+        kept.append(cells)
+    return kept
+
+
+def _build(record: TrialRecord, data: dict[str, Any]) -> list[str]:
+    assert record.build is not None
+    build = _dict(data, "build")
+    packages = build.get("packages")
+    named = (str(p).split("==", 1) for p in (packages if isinstance(packages, list) else ()))
+    torch = next((words[1] for words in named if words[0] == "torch" and len(words) == 2), "")
+    return [
+        code(record.version, 100),
+        code(record.build.ref),
+        code(record.build.digest, 120),
+        code(build.get("python") or "", 60),
+        code(torch, 60),
+        code(record.engine or "", 60),
+    ]
+
+
+def _host(data: dict[str, Any]) -> Iterator[str]:
+    host, engine = _dict(data, "host"), _dict(data, "engine")
+    if host.get("system"):
+        yield f"host {code(host['system'], 200)}"
+    gpus = host.get("gpus")
+    for gpu in gpus[:16] if isinstance(gpus, list) else ():
+        yield f"GPU {code(gpu, 200)}"
+    if engine.get("engine"):
+        yield f"Docker {code(engine['engine'], 60)} on {code(engine.get('os') or 'its host', 120)}"
+
+
+def _read(run_dir: Path, version: str) -> dict[str, Any]:
+    """What was recorded; nothing where it is missing or damaged."""
+    path = run_dir / "trials" / version / "environment.json"
+    try:
+        if path.stat().st_size > _LARGEST:
+            return {}
+        data = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _dict(data: dict[str, Any], key: str) -> dict[str, Any]:
+    value = data.get(key)
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,148 @@
+"""The comment that tells of a run: a pure function of its directory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vbisect.errors import UsageError
+from vbisect.reasons import ADVICE
+from vbisect.report.comment.environment import builds, facts
+from vbisect.report.comment.logs import fit, folded, log_ends
+from vbisect.report.comment.strip import strip
+from vbisect.report.comment.tables import trials_table, variations_table
+from vbisect.report.comment.text import MOST, block, code, length, prose
+from vbisect.run.scope import scope_of
+from vbisect.run.settings import RunSettings
+from vbisect.run.state import RunState
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+_GIST = re.compile(r"<!-- vbisect-gist: ([0-9a-f]{1,64}) ([0-9a-f]{32}) -->")
+_TRIALS, _VARIATIONS, _BUILDS, _REPLAY = 20_000, 6_000, 8_000, 4_000
+"""The most characters of these parts; they leave a third of the comment to the logs."""
+
+
+@dataclass(frozen=True)
+class GistLink:
+    """The gist that a comment links to; ``digest`` is that of its files."""
+
+    id: str
+    url: str
+    digest: str
+
+    @property
+    def marker(self) -> str:
+        """How the comment remembers it."""
+        return f"<!-- vbisect-gist: {self.id} {self.digest} -->"
+
+
+@dataclass(frozen=True)
+class Comment:
+    """What is sent; ``cut`` when it has no room for all of the logs."""
+
+    body: str
+    cut: bool
+
+
+def marker(settings: RunSettings) -> str:
+    """The first line of a comment: the same for every run that asks the same of the same model.
+
+    No text of a server ever stands in a comment's first line.
+    """
+    question = {
+        "probe": settings.probe.model_dump(mode="json", exclude_defaults=True),
+        "model": settings.model,
+        "skeleton": settings.skeleton,
+    }
+    return f"<!-- vbisect: {digest_of(question)} -->"
+
+
+def is_ours(body: str, settings: RunSettings) -> bool:
+    """Whether a comment begins as one about this question does."""
+    return body.split("\n", 1)[0].strip() == marker(settings)
+
+
+def linked_gist(body: str) -> tuple[str, str] | None:
+    """The id of the gist that an earlier comment links to, and the digest of its files."""
+    found = re.fullmatch(_GIST, [*body.split("\n", 2), ""][1].strip())
+    return (found[1], found[2]) if found else None
+
+
+def digest_of(value: object) -> str:
+    """32 hexadecimal digits that stand for a JSON value."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def to_comment(state: RunState, run_dir: Path, gist: GistLink | None = None) -> Comment:
+    """The whole comment, below what GitHub takes whatever the logs hold.
+
+    Raises ``UsageError`` for a run without a single trial.
+    """
+    if not state.records:
+        raise UsageError(f"{run_dir} holds no finished trial: there is nothing to tell yet.")
+    ends = log_ends(state, run_dir, min(MOST, 20 * MOST // len(state.records)))
+    told = _told(state, run_dir, gist)
+    room = MOST - length(_rendered(told, logs="", cut=True))
+    cut = not fit(ends, room)
+    return Comment(_rendered(told, logs=folded(ends, room), cut=cut), cut)
+
+
+def _told(state: RunState, run_dir: Path, gist: GistLink | None) -> dict[str, object]:
+    settings, finding = state.settings, state.finding
+    records = state.records.values()
+    of_both = [r for record in records for r in (record, record.control) if r is not None]
+    reasons = {record.reason for record in of_both if record.reason is not None}
+    scope = scope_of(state)
+    untested = len(settings.versions) - len(state.records) - len(settings.excluded)
+    return {
+        "marker": marker(settings),
+        "gist": gist,
+        "state": state,
+        "settings": settings,
+        "finding": finding,
+        "message": _sentence(finding.message if finding else "the run was killed"),
+        "unfinished": finding is None or finding.status.resumable,
+        "scope": _sentence(scope.message) if scope else "",
+        "strip": strip(state),
+        "trials": trials_table(state, _TRIALS),
+        "variations": variations_table(state, _VARIATIONS),
+        "advice": {str(reason): ADVICE[reason] for reason in sorted(reasons)},
+        "untested": untested,
+        "notes": list(dict.fromkeys(state.notes))[:8],
+        "facts": facts(state, run_dir),
+        "builds": builds(state, run_dir, _BUILDS),
+        "replay": block(settings.replay_command(), _REPLAY),
+    }
+
+
+def _sentence(clause: str) -> str:
+    return clause[:1].upper() + clause[1:].rstrip(".")
+
+
+def _rendered(told: dict[str, object], *, logs: str, cut: bool) -> str:
+    return _template().render(**told, logs=logs, cut=cut)
+
+
+@cache
+def _template() -> Template:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("vbisect.report", "templates"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,  # Markdown has its own escapes, applied by the filters
+        keep_trailing_newline=False,
+    )
+    environment.filters["prose"] = prose
+    environment.filters["code"] = code
+    return environment.get_template("comment.md.j2")
