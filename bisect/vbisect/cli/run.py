@@ -25,6 +25,16 @@ def run(
     resume: Annotated[
         Path | None, typer.Option("--resume", help="Go on with the run in this directory.")
     ] = None,
+    from_issue: Annotated[
+        str | None,
+        typer.Option(
+            "--from-issue",
+            help="OWNER/REPO#N, its address or its saved .json: take the options from its text.",
+        ),
+    ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Run what --from-issue proposes without asking.")
+    ] = False,
     command: Annotated[
         list[str] | None, typer.Argument(metavar="[-- CMD ARG…]", help="Command probe.")
     ] = None,
@@ -145,6 +155,10 @@ def run(
             raise typer.BadParameter(
                 "a run that was begun has its plan already", param_hint="--resume"
             )
+        if from_issue is not None:
+            raise typer.BadParameter(
+                "a run that was begun has its options already", param_hint="--from-issue"
+            )
         state, run_dir = old_run(resume, start=start, end=end)
     else:
         options = RunOptions(
@@ -194,6 +208,10 @@ def run(
             slots_per_gpu=slots_per_gpu,
             boot_timeout=boot_timeout,
         )
+        if from_issue is not None:
+            from vbisect.commands.from_issue import with_issue
+
+            options = with_issue(options, from_issue, _given(context), agreed=yes or planned)
         if planned:
             from vbisect.commands.plan import print_plan
 
@@ -201,6 +219,17 @@ def run(
             return
         state, run_dir = new_run(options, results)
     _print_run(state, run_dir, json_output)
+
+
+def _given(context: typer.Context) -> set[str]:
+    """The options on the command line, by their flags."""
+    return {
+        flag
+        for parameter in context.command.params
+        if (source := context.get_parameter_source(parameter.name or ""))
+        and source.name != "DEFAULT"
+        for flag in parameter.opts
+    }
 
 
 def _print_run(state: RunState, run_dir: Path, json_output: bool) -> None:
