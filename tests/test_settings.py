@@ -55,6 +55,7 @@ def offline() -> Iterator[None]:
         patch.setattr(preparing, "known_releases", lambda pre: known)
         patch.setattr(modelling, "resolve_model", unlooked_up)
         patch.setattr(preparing, "resolve_model", unlooked_up)
+        patch.setattr(preparing, "takes_pictures", lambda model: False)
         patch.setattr(preparing, "gpus", list)
         yield
 

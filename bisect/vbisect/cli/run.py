@@ -107,7 +107,8 @@ def run(
     image: Annotated[
         list[str] | None,
         typer.Option(
-            help="VERSION=IMAGE for one version. Repeatable.", rich_help_panel="Containers"
+            help="A picture to send with chats; VERSION=IMAGE: the container image of one version. "
+            "Repeatable."
         ),
     ] = None,
     gpus: Annotated[

@@ -79,7 +79,5 @@ def parse_image(value: str) -> tuple[str, str]:
     from vbisect.registry.reference import ImageReference
     from vbisect.releases.candidates import parse_version
 
-    version, equals, reference = value.partition("=")
-    if not equals:
-        raise UsageError(f"--image {value}: write VERSION=IMAGE, as in 0.8.5=my/vllm:patched.")
+    version, _, reference = value.partition("=")
     return str(parse_version(version)), str(ImageReference.parse(reference))

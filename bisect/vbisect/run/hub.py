@@ -12,10 +12,10 @@ from vbisect.text import one_line
 _HUB = "https://huggingface.co"
 
 
-def hub_config(model: str) -> dict[str, object]:
+def hub_config(model: str, timeout: float = 30) -> dict[str, object]:
     """``config.json`` of a Hugging Face model (``HF_ENDPOINT`` and ``HF_TOKEN`` are honoured).
 
-    Raises ``UsageError`` when it cannot be had or is none.
+    ``timeout`` in seconds. Raises ``UsageError`` when it cannot be had or is none.
     """
     endpoint = os.environ.get("HF_ENDPOINT", _HUB).rstrip("/")
     token = os.environ.get("HF_TOKEN")
@@ -25,7 +25,7 @@ def hub_config(model: str) -> dict[str, object]:
             f"{endpoint}/{model}/resolve/main/config.json",
             headers=headers,
             follow_redirects=True,
-            timeout=30,
+            timeout=timeout,
         )
         config = response.raise_for_status().json()
     except (httpx.HTTPError, ValueError) as error:

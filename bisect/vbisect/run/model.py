@@ -91,7 +91,7 @@ def takes_pictures(model: ResolvedModel) -> bool:
         return False
     try:
         path = Path(model.path).expanduser()
-        config = _read_config(path) if path.is_dir() else hub_config(model.name)
+        config = _read_config(path) if path.is_dir() else hub_config(model.name, timeout=10)
     except UsageError:
         return False
     return "vision_config" in config

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from vbisect.engine.images import plain_http_registries, platform_of
 from vbisect.errors import HostError, UsageError
 from vbisect.launch.arguments import parse_serve_argument, parse_variable, refuse_secret
 from vbisect.launch.request_log import log_arguments
-from vbisect.paths import host_identity
+from vbisect.models.image import tiny_image_data_url
+from vbisect.paths import host_identity, with_tilde
 from vbisect.probes import CommandSettings, Endpoint, NChoicesSettings
 from vbisect.registry import ImageReference, Registry
 from vbisect.releases import Device, RangeRequest, Release, known_releases, select_range
@@ -38,6 +40,7 @@ from vbisect.run.model import (
     takes_pictures,
 )
 from vbisect.run.options import DockerOptions, RunOptions
+from vbisect.run.pictures import picture_data_url, pictures_among
 from vbisect.run.room import find_room
 from vbisect.run.runtimes import RUNTIMES
 from vbisect.run.settings import RunSettings
@@ -61,14 +64,16 @@ def prepare(options: RunOptions) -> RunSettings:
     find = Find(_one_of("--find", options.find, list(Find)))
     endpoint = Endpoint(_one_of("--endpoint", options.endpoint, list(Endpoint)))
     command = _command(options)
-    runtime = choose_runtime(options.runtime, options.docker)
+    picture, images = pictures_among(options.docker.image or ())
+    docker_options = replace(options.docker, image=images or None)
+    runtime = choose_runtime(options.runtime, docker_options)
     with ExitStack() as stack:
         engine = None
         if runtime == "docker":
             engine = stack.enter_context(connect(options.docker.docker_host))
         host = engine.identity if engine else host_identity()
         device = choose_device(options.device, engine)
-        docker = docker_settings(options.docker, device) if engine else None
+        docker = docker_settings(docker_options, device) if engine else None
         model = resolve_model(options.model or default_model(device), device, options.skeleton)
         control = _control(options, model, device)
         known = known_releases(pre=options.pre)
@@ -85,10 +90,10 @@ def prepare(options: RunOptions) -> RunSettings:
         temperature=options.temperature,
         top_p=options.top_p,
         max_tokens=options.max_tokens,
-        image=model.image if endpoint is Endpoint.CHAT else None,
+        image=_image(picture, options, model),
         request_timeout=options.request_timeout,
     )
-    pictured = n_choices.image is not None and not command
+    pictured = n_choices.image is not None
     settings = RunSettings(
         vbisect=__version__,
         run_id=_run_id(options),
@@ -121,6 +126,7 @@ def prepare(options: RunOptions) -> RunSettings:
         control_args=control.arguments if control else (),
         control_env=control.environment if control else {},
         control_sees=pictured and control is not None and takes_pictures(control),
+        picture=with_tilde(Path(picture).expanduser().absolute()) if picture else None,
         log_args=() if command else log_arguments(serve_args),
         serve_args=serve_args,
         env=env,
@@ -208,6 +214,26 @@ def docker_settings(options: DockerOptions, device: Device) -> DockerSettings:
         disk_budget=parse_size("--disk-budget", budget) if budget else None,
         pull_timeout=options.pull_timeout or 300,
     )
+
+
+def _image(picture: str | None, options: RunOptions, model: ResolvedModel) -> str | None:
+    """What is sent with chats: the picture asked for, else a tiny one to a model that takes any.
+
+    Raises ``UsageError`` for a picture that cannot be sent.
+    """
+    if picture is not None:
+        if options.command:
+            raise UsageError(f"--image {picture}: a command sends its own requests.")
+        if options.endpoint != Endpoint.CHAT:
+            raise UsageError(f"--image {picture}: only --endpoint chat takes a picture.")
+        if model.name.startswith("tiny:") and model.image is None:
+            raise UsageError(f"--image {picture}: {model.name} takes no pictures.")
+        return picture_data_url(picture)
+    if options.command or options.endpoint != Endpoint.CHAT or options.model is None:
+        return None  # the default models take none
+    if not takes_pictures(model):
+        return None
+    return model.image or tiny_image_data_url()
 
 
 def _one_of(option: str, value: str, allowed: Sequence[str]) -> str:

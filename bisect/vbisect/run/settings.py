@@ -26,9 +26,9 @@ class RunSettings(Frozen):
 
     ``start`` and ``end`` are as asked; ``candidates`` is what they were resolved to, oldest first.
     ``serve_args`` and ``env`` are the user's, ``model_args`` and ``model_env`` those the model
-    and device need, ``log_args`` what has requests logged; ``boot_timeout`` is in seconds. ``host``
-    tells hosts apart, and nothing else of them: the engine's identity, or that of the cache
-    directory.
+    and device need, ``log_args`` what has requests logged; ``boot_timeout`` is in seconds.
+    ``picture`` is the file that the requests' image is from. ``host`` tells hosts apart, and
+    nothing else of them: the engine's identity, or that of the cache directory.
 
     The control is a second model that every release also serves; ``control_args`` and
     ``control_env`` are what it needs, and ``control_sees`` whether it can be sent a picture.
@@ -66,6 +66,7 @@ class RunSettings(Frozen):
     control_args: tuple[Limited, ...] = ()
     control_env: dict[str, str] = Field(default_factory=dict)
     control_sees: bool = False
+    picture: str | None = None
     log_args: tuple[Limited, ...] = ()
     serve_args: tuple[Limited, ...] = ()
     env: tuple[Limited, ...] = ()
@@ -148,6 +149,7 @@ def _replay_words(s: RunSettings) -> list[str]:
         p, default = s.n_choices, NChoicesSettings()
         words += ["--endpoint", p.endpoint, *_each("--n", p.n)]
         words += ["--stream"] if p.stream else []
+        words += ["--image", s.picture] if s.picture else []
         for option in ("temperature", "top_p", "max_tokens", "request_timeout"):
             flag = "--" + option.replace("_", "-")
             words += _unless_default(flag, getattr(p, option), getattr(default, option))
