@@ -24,6 +24,7 @@ from standin.running import alive, wait
 from standin.wheels import build_wheel
 
 NOWHERE = "http://127.0.0.1:9/nightly"  # the discard port: refused at once
+NO_GITHUB = "http://127.0.0.1:9"
 NO_ENGINE = "/nowhere/docker.sock"
 CPU = ("--device", "cpu")
 
@@ -130,6 +131,7 @@ class Vbisect:
         self.env = index.environment(scratch) | {
             "VBISECT_CACHE_DIR": str(cache),
             "VBISECT_NIGHTLY_INDEX": NOWHERE,
+            "GITHUB_API_URL": NO_GITHUB,
             "XDG_STATE_HOME": str(scratch / "state"),  # where an unexpected error would be logged
             "TMPDIR": str(self.temporary),
             "COLUMNS": "200",

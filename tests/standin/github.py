@@ -65,6 +65,7 @@ class GitHubServer:
         self.threads: dict[tuple[str, int], Thread] = {}
         self.gists: dict[str, dict[str, Any]] = {}
         self.commits: list[dict[str, Any]] = []
+        self.files: list[dict[str, Any]] = []
         self.renamed: dict[str, str] = {}
         self.asked: list[Asked] = []
         self.page_size = page_size
@@ -174,7 +175,7 @@ class GitHubServer:
             self._comment_route(asked, found[1], int(found[2]), login)
         if found := re.fullmatch(r"/repos/([^/]+/[^/]+)/compare/(.+)\.\.\.(.+)", path):
             page, headers = self._page(asked.path, self.commits)
-            body = {"total_commits": len(self.commits), "commits": page}
+            body = {"total_commits": len(self.commits), "commits": page, "files": self.files}
             raise Reply(200, body, headers)
         if found := re.fullmatch(r"/gists(?:/(\w+))?", path):
             self._gist_route(asked, found[1], login)

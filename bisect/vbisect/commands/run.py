@@ -12,6 +12,7 @@ from types import FrameType
 from vbisect.errors import Interrupted, UsageError
 from vbisect.report.formats import write_reports
 from vbisect.report.progress import progress
+from vbisect.run.ask_commits import ask_commits
 from vbisect.run.options import RunOptions
 from vbisect.run.prepare import make_run_dir, prepare
 from vbisect.run.session import resume_run, start_run
@@ -27,7 +28,7 @@ def new_run(options: RunOptions, results: Path) -> tuple[RunState, Path]:
         print(f"vbisect: run directory {run_dir}", file=sys.stderr)
         with progress() as display:
             state = start_run(settings, run_dir, display)
-        write_reports(state, run_dir)
+        _report(state, run_dir)
     return state, run_dir
 
 
@@ -38,8 +39,14 @@ def old_run(run_dir: Path, *, start: str | None, end: str | None) -> tuple[RunSt
     with _signals_as_interrupt():
         with progress() as display:
             state = resume_run(run_dir, display)
-        write_reports(state, run_dir)
+        _report(state, run_dir)
     return state, run_dir
+
+
+def _report(state: RunState, run_dir: Path) -> None:
+    """The reports of a run that is over, with the commits its answer lies between."""
+    ask_commits(state, run_dir, lambda line: print(f"vbisect: {line}", file=sys.stderr))
+    write_reports(state, run_dir)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from vbisect.run.comparisons import read_comparisons
 from vbisect.run.state import RunState
 
 Format = Callable[[RunState, Path, str | None], str]
@@ -23,7 +24,7 @@ def render(name: str, state: RunState, run_dir: Path, on: str | None = None) -> 
 def _markdown(state: RunState, run_dir: Path, on: str | None) -> str:
     from vbisect.report.markdown import to_markdown
 
-    return to_markdown(state, on)
+    return to_markdown(state, on, read_comparisons(run_dir))
 
 
 def _csv(state: RunState, run_dir: Path, on: str | None) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
 from vbisect.reasons import ADVICE
 from vbisect.report.rows import tested_rows
 from vbisect.report.upgrade import upgrade_of
+from vbisect.run.comparisons import KeptComparison
 from vbisect.run.scope import scope_of
 from vbisect.run.state import RunState
 from vbisect.text import one_line
@@ -21,7 +23,9 @@ _AT_START = re.compile(r"^(\d*)([-=.)])(?=\s|[-=]*$)")
 _LINKED = re.compile(r"@|#(?=\d)|\b(?:GH(?=-)|https?:|ftp:|www(?=\.))", re.IGNORECASE)
 
 
-def to_markdown(state: RunState, on: str | None = None) -> str:
+def to_markdown(
+    state: RunState, on: str | None = None, comparisons: Sequence[KeptComparison] = ()
+) -> str:
     """Verdict, what it means for somebody on release ``on``, table, and how to repeat it."""
     records = state.records.values()
     of_both = [r for record in records for r in (record, record.control) if r is not None]
@@ -31,7 +35,7 @@ def to_markdown(state: RunState, on: str | None = None) -> str:
         settings=state.settings,
         finding=state.finding,
         scope=scope_of(state),
-        upgrade=upgrade_of(state, on),
+        upgrade=upgrade_of(state, on, comparisons),
         rows=tested_rows(state),
         advice={str(reason): ADVICE[reason] for reason in sorted(reasons)},
         untested=len(state.settings.versions) - len(tested_rows(state)),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from packaging.version import Version
 
 from vbisect.report.upgrade.advice import Advice, advise
+from vbisect.report.upgrade.commits import Commits, commits_between
 from vbisect.report.upgrade.speeds import Speed, speeds
 from vbisect.report.upgrade.steps import Step, not_looked_up, release_notes, steps_between
+from vbisect.run.comparisons import KeptComparison
 from vbisect.run.state import RunState
 
 
@@ -18,6 +21,7 @@ class Upgrade:
 
     ``steps`` leads from ``advice.on`` to the recommended release, then beyond it to the newest that
     is known to be good; ``steps_limits`` says what of that way could not be looked up.
+    ``commits`` has the commits of each change that GitHub was asked about, the answer first.
     ``notes`` are the addresses of the release notes on the way, by release, oldest first.
     """
 
@@ -25,26 +29,27 @@ class Upgrade:
     steps: tuple[Step, ...]
     steps_limits: str | None
     notes: dict[str, str]
+    commits: tuple[Commits, ...]
     speeds: tuple[Speed, ...]
 
 
-def upgrade_of(state: RunState, on: str | None = None) -> Upgrade:
-    """The upgrade report for somebody on release ``on``.
+def upgrade_of(
+    state: RunState, on: str | None = None, comparisons: Sequence[KeptComparison] = ()
+) -> Upgrade:
+    """The upgrade report for somebody on release ``on``; ``comparisons`` are those kept of the run.
 
     Raises ``UsageError`` when ``on`` is no candidate of the run.
     """
     advice = advise(state, on)
-    measured = speeds(state)
-    there = advice.recommended
-    if there is None or there == advice.on:
-        return Upgrade(advice, steps=(), steps_limits=None, notes={}, speeds=measured)
+    there = advice.recommended if advice.recommended != advice.on else None
     newest = advice.newest or there
     return Upgrade(
         advice=advice,
-        steps=steps_between(state, advice.on, there, newest),
-        steps_limits=not_looked_up(advice.on, newest),
-        notes=_notes(state, advice.on, there),
-        speeds=measured,
+        steps=steps_between(state, advice.on, there, newest) if there and newest else (),
+        steps_limits=not_looked_up(advice.on, newest) if newest else None,
+        notes=_notes(state, advice.on, there) if there else {},
+        commits=commits_between(state, comparisons),
+        speeds=speeds(state),
     )
 
 
