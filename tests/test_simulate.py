@@ -6,7 +6,7 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from vbisect.simulate import (
     World,
     is_wrong,
     simulate,
+    strategies,
     summarise,
 )
 from vbisect.simulate.strategies import Judge
@@ -338,11 +339,15 @@ def test_time_is_what_fetches_boots_and_requests_take() -> None:
 
 @dataclass
 class Scripted:
-    """Starts what `rounds` names for each number of ended trials; `useless` ends with the first."""
+    """Starts what `rounds` names for each number of ended trials; `useless` ends with the first.
+
+    Likewise `following` names what may be fetched ahead.
+    """
 
     rounds: Mapping[int, tuple[int, ...]]
     useless: frozenset[int] = frozenset()
     requests: int = 3
+    following: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     fetches: list[list[float]] = field(default_factory=list)
 
     def is_over(self, seen: Seen) -> bool:
@@ -351,6 +356,9 @@ class Scripted:
     def picks(self, seen: Seen, costs: Costs, free: int) -> tuple[int, ...]:
         self.fetches.append(list(costs.fetch))
         return self.rounds.get(len(seen.outcomes), ())
+
+    def ahead(self, seen: Seen, costs: Costs, jobs: int) -> Iterator[int]:
+        return iter(self.following.get(len(seen.outcomes), ()))
 
     def pointless(self, seen: Seen) -> frozenset[int]:
         return self.useless
@@ -422,6 +430,52 @@ def test_a_cancelled_trial_leaves_what_it_has_fetched(fetch: float, left: float)
     done = simulate(world(2, None, cached=(0,), jobs=2, **costs), script)
     assert script.fetches[1] == [0, left]
     assert done.virtual_s == 13 + left + 13
+
+
+def test_a_build_is_fetched_ahead_while_a_server_boots_and_is_asked() -> None:
+    """The line is free after 100 s: 13 s of the next fetch pass before the next trial begins."""
+    script = Scripted({0: (0,), 1: (1,), 2: ()}, following={0: (1,)})
+    done = simulate(world(2, None, **COSTS), script)
+    assert script.fetches[1] == [0, 87]
+    assert done.virtual_s == 113 + 87 + 13
+
+
+def test_builds_are_fetched_ahead_one_after_the_other() -> None:
+    """While the server of one that is on disk boots, the next two builds come, and no third."""
+    costs: dict[str, Any] = {"fetch_s": 5, "boot_s": 10, "request_s": 1}
+    following = {0: (3, 2, 1)}
+    script = Scripted({0: (0,), 1: (2,), 2: ()}, following=following)
+    done = simulate(world(4, None, cached=(0,), **costs), script)
+    assert script.fetches[1] == [0, 2, 0, 0]
+    assert done.virtual_s == 13 + 13
+
+
+def test_what_is_no_longer_wanted_is_no_longer_fetched() -> None:
+    """Build 2 is on its way when only build 3 may still come next: what came of it is lost."""
+    rounds, following = {0: (0,), 1: (1,), 2: (2,), 3: ()}, {0: (2,), 1: (3,)}
+    script = Scripted(rounds, following=following)
+    done = simulate(world(4, None, cached=(0, 1), **COSTS), script)
+    assert script.fetches[1] == [0, 0, 87, 100]
+    assert script.fetches[2] == [0, 0, 100, 87]
+    assert done.virtual_s == 13 + 13 + 113
+
+
+def test_a_trial_that_needs_the_line_takes_it_from_what_is_fetched_ahead() -> None:
+    rounds, following = {0: (0,), 1: (1,), 2: (2,), 3: ()}, {0: (2,), 1: (2,)}
+    script = Scripted(rounds, following=following)
+    done = simulate(world(3, None, cached=(0,), **COSTS), script)
+    assert script.fetches[1:3] == [[0, 100, 87], [0, 0, 87]]
+    assert done.virtual_s == 13 + 113 + (87 + 13)
+
+
+def test_only_vbisect_fetches_ahead_and_it_saves_time_alone() -> None:
+    """Both ends are known at once, so that fetching the newer one is never in vain."""
+    searched = world(2, 1, fetch_s=100, boot_s=50, request_s=0)
+    assert run("midpoint", searched).virtual_s == 2 * 150
+    ahead = run("vbisect", searched)
+    assert ahead.virtual_s == 2 * 150 - 50
+    in_order = simulate(searched, strategies.Vbisect(2, 0.95, lookahead=0))
+    assert (in_order.virtual_s, order(in_order)) == (2 * 150, order(ahead))
 
 
 def test_what_ends_together_is_seen_together() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import zip_longest
 
@@ -18,11 +18,12 @@ _MOST = 24
 
 def likely_after(
     aim: Aim, seen: Seen, costs: Costs | None = None, *, jobs: int = 1, depth: int = 1
-) -> tuple[int, ...]:
+) -> Iterator[int]:
     """What may be picked within ``depth`` rounds after the running trials, the soonest first.
 
     A round is over when all of its trials are, of which there are up to ``jobs`` at once. Every
     place where a single change may be counts as equally likely; what follows skips is listed last.
+    Each candidate comes once, and is only looked for when it is asked for.
     """
     likely: dict[int, None] = {}
     level = [seen]
@@ -34,11 +35,19 @@ def likely_after(
         ]
         # one of each place first: only one of them is the right one
         for ranked in zip_longest(*(_inside_out(picks) for _, picks in rounds)):
-            likely |= dict.fromkeys(pick for pick in ranked if pick is not None)
+            yield from _new(likely, (pick for pick in ranked if pick is not None))
         if len(likely) >= _MOST:
             break
         level = [replace(then, running=frozenset(picks)) for then, picks in rounds if picks]
-    return tuple(likely | dict.fromkeys(_after_skips(aim, seen, costs, jobs)))
+    yield from _new(likely, _after_skips(aim, seen, costs, jobs))
+
+
+def _new(known: dict[int, None], picks: Iterable[int]) -> Iterator[int]:
+    """Those of ``picks`` not ``known`` so far, which are from now on."""
+    for pick in picks:
+        if pick not in known:
+            known[pick] = None
+            yield pick
 
 
 def _endings(aim: Aim, seen: Seen) -> Iterator[Seen]:

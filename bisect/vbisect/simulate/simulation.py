@@ -1,19 +1,21 @@
 """One run in virtual time: slots that trials occupy, and results used as they arrive.
 
 A trial fetches its build unless it is on disk, boots, then sends requests one at a time until its
-boot is judged. What it will see is drawn when it starts; the search learns of it when it ends. A
-trial that has become pointless is cancelled on the spot, and frees its slot.
+boot is judged; meanwhile builds are fetched ahead. What it will see is drawn when it starts; the
+search learns of it when it ends. A trial that has become pointless is cancelled on the spot, and
+frees its slot.
 """
 
 from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from vbisect.search import Costs, Counts, Outcome, Seen
 from vbisect.simulate.answer import Answer, is_wrong
+from vbisect.simulate.fetching import Fetching
 from vbisect.simulate.strategies import Judge, Strategy
 from vbisect.simulate.world import World
 
@@ -93,13 +95,9 @@ class _Simulation:
     trials: list[Trial] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        on_disk = set(self.world.cached)
-        fetch = [
-            0.0 if index in on_disk else self.world.fetch_s
-            for index in range(self.world.candidates)
-        ]
-        self.fetch = fetch  # the search sees each fetch that becomes free
-        self.costs = Costs(fetch, self.world.boot_s, self.world.request_s)
+        self.fetching = Fetching(self.world)
+        # the search sees each fetch that becomes free
+        self.costs = Costs(self.fetching.costs, self.world.boot_s, self.world.request_s)
 
     def run(self) -> Run:
         """Let trials start and end until the strategy is done."""
@@ -107,6 +105,7 @@ class _Simulation:
             self._start_trials()
             if not self.running:
                 break
+            self.fetching.expect(self._ahead(), self.now)
             self._end_next_trials()
             for index in self.strategy.pointless(self._seen()) & self.running.keys():
                 self._cancel(index)
@@ -125,6 +124,9 @@ class _Simulation:
             cheap_skips=frozenset(),  # an untestable candidate of a world fails only at its boot
         )
 
+    def _ahead(self) -> Iterator[int]:
+        return self.strategy.ahead(self._seen(), self.costs, self.world.jobs)
+
     def _start_trials(self) -> None:
         free = self.world.jobs - len(self.running)
         if not free:
@@ -138,7 +140,7 @@ class _Simulation:
 
     def _draw(self, index: int) -> Trial:
         """The trial that starts now, as it will be if it may end."""
-        boots_at = self.now + self.fetch[index]
+        boots_at = self.fetching.begin_trial(index, self.now)
         ready = boots_at + self.world.boot_s
         if index in self.world.skipped:
             return Trial(index, self.now, boots_at, ready, Outcome.SKIP, Counts())
@@ -164,6 +166,7 @@ class _Simulation:
     def _end_next_trials(self) -> None:
         """Go on to when the next trial ends; all that end at that instant are seen together."""
         self.now = min(trial.ended for trial in self.running.values())
+        self.fetching.go_on(self.now)
         while self.ends and self.ends[0][0] <= self.now:
             ended, index = heapq.heappop(self.ends)
             trial = self.running.get(index)
@@ -174,7 +177,7 @@ class _Simulation:
         assert trial.outcome is not None
         del self.running[trial.index]
         self.trials.append(trial)
-        self.fetch[trial.index] = 0.0
+        self.fetching.end_trial(trial.index, self.now)
         self.outcomes[trial.index] = trial.outcome
         if trial.outcome is not Outcome.SKIP:
             self.boots[trial.index] = (*self.boots.get(trial.index, ()), trial.counts)
@@ -182,8 +185,7 @@ class _Simulation:
     def _cancel(self, index: int) -> None:
         """Stop a trial now; its build stays on disk if it has been fetched."""
         trial = self.running.pop(index)
-        if trial.boots_at <= self.now:
-            self.fetch[index] = 0.0
+        self.fetching.end_trial(index, self.now)
         counts = _counts(self.failed.get(index, [])[: self._answered(trial)])
         self.trials.append(
             Trial(trial.index, trial.started, trial.boots_at, self.now, None, counts)

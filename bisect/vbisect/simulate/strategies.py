@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Protocol
@@ -20,6 +20,7 @@ from vbisect.search import (
     conclude_seen,
     is_over,
     judge_boot,
+    likely_after,
     next_picks,
     pointless,
 )
@@ -27,6 +28,9 @@ from vbisect.simulate.answer import Answer, Status
 
 Judge = Callable[[Counts], Outcome | None]
 """The verdict on a boot by what its requests came to so far; ``None``: send another."""
+
+LOOKAHEAD = 1
+"""Rounds ahead, as with wheels; with images it is more, which hardly saves time in these worlds."""
 
 
 class Strategy(Protocol):
@@ -37,6 +41,9 @@ class Strategy(Protocol):
 
     def picks(self, seen: Seen, costs: Costs, free: int) -> tuple[int, ...]:
         """What to start now, at most ``free`` candidates, none that runs."""
+
+    def ahead(self, seen: Seen, costs: Costs, jobs: int) -> Iterator[int]:
+        """What to fetch for trials to come while those that run boot and are asked."""
 
     def pointless(self, seen: Seen) -> frozenset[int]:
         """The running trials that can be cancelled."""
@@ -60,8 +67,13 @@ class Mode:
 class Vbisect:
     """The search of ``vbisect run``."""
 
-    def __init__(self, count: int, confidence: float, mode: Mode | None = None) -> None:
-        """Search ``count`` candidates until the answer carries ``confidence``, in [0.5, 1)."""
+    def __init__(
+        self, count: int, confidence: float, mode: Mode | None = None, *, lookahead: int = LOOKAHEAD
+    ) -> None:
+        """Search ``count`` candidates until the answer carries ``confidence``, in [0.5, 1).
+
+        ``lookahead`` is how many rounds ahead builds are fetched; 0: none is.
+        """
         mode = mode or Mode()
         weights = None
         if mode.hint is not None:
@@ -73,12 +85,18 @@ class Vbisect:
             confidence=confidence,
             weights=weights,
         )
+        self.lookahead = lookahead
 
     def is_over(self, seen: Seen) -> bool:
         return is_over(self.aim, seen)
 
     def picks(self, seen: Seen, costs: Costs, free: int) -> tuple[int, ...]:
         return next_picks(self.aim, seen, costs, free)
+
+    def ahead(self, seen: Seen, costs: Costs, jobs: int) -> Iterator[int]:
+        if not self.lookahead:
+            return iter(())
+        return likely_after(self.aim, seen, costs, jobs=jobs, depth=self.lookahead)
 
     def pointless(self, seen: Seen) -> frozenset[int]:
         return pointless(self.aim, seen)
@@ -137,6 +155,9 @@ class OneByOne:
     def picks(self, seen: Seen, costs: Costs, free: int) -> tuple[int, ...]:
         pick = None if seen.running else self.next_pick(seen.outcomes)
         return () if pick is None else (pick,)
+
+    def ahead(self, seen: Seen, costs: Costs, jobs: int) -> Iterator[int]:
+        return iter(())
 
     def pointless(self, seen: Seen) -> frozenset[int]:
         return frozenset()
