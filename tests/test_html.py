@@ -48,6 +48,11 @@ def told(text: str) -> dict[str, list[dict[str, Any]]]:
     return details
 
 
+def titles(text: str) -> list[list[str]]:
+    """The titles of all sections; what is said of a request after a colon is the request's."""
+    return [[each["title"].partition(":")[0] for each in made] for made in told(text).values()]
+
+
 def full(text: str) -> RunState:
     """A run in which every word a server can choose says ``text``."""
     made = state(text)
@@ -72,13 +77,23 @@ def full(text: str) -> RunState:
     return made
 
 
-def evidence(run_dir: Path, content: bytes) -> Path:
-    """A run directory in which every file of every trial holds ``content``."""
+def evidence(run_dir: Path, text: str, raw: bytes = b"") -> Path:
+    """A run directory in which every file says ``text``: as JSON, or as it is with ``raw`` bytes.
+
+    The first version has the JSON that is to be expected, the others have anything.
+    """
+    content = text.encode("utf-8", "replace") + raw
     for version in VERSIONS:
         folder = run_dir / "trials" / version
         folder.mkdir(parents=True, exist_ok=True)
         for name in FILES:
             (folder / name).write_bytes(content)
+    folder = run_dir / "trials" / VERSIONS[0]
+    request = {"method": "POST", "path": text, "body": {"prompt": text}}
+    (folder / "request.json").write_text(json.dumps(request))
+    body = json.dumps({"choices": [text]}, ensure_ascii=False)
+    line = {"n": 1, "status": 200, "seconds": 1, "body": body}
+    (folder / "responses.jsonl").write_text(json.dumps(line) + "\n")
     return run_dir
 
 
@@ -90,14 +105,11 @@ def test_the_page_keeps_its_shape(
     tmp_path_factory: pytest.TempPathFactory, text: str, raw: bytes
 ) -> None:
     """Whatever servers and logs say, the page has the elements of its template and no others."""
-    calm_dir = evidence(tmp_path_factory.mktemp("calm"), b"x")
-    content = text.encode("utf-8", "replace") + raw
-    hostile_dir = evidence(tmp_path_factory.mktemp("hostile"), b"x" + content)
+    calm_dir = evidence(tmp_path_factory.mktemp("calm"), "x")
+    hostile_dir = evidence(tmp_path_factory.mktemp("hostile"), "x" + text, raw)
     calm, hostile = to_html(full("x"), calm_dir), to_html(full("x" + text), hostile_dir)
     assert shape(hostile) == shape(calm)
-    assert [[s["title"] for s in each] for each in told(hostile).values()] == [
-        [s["title"] for s in each] for each in told(calm).values()
-    ]
+    assert titles(hostile) == titles(calm)
     assert hostile.count("<script") == 2
     assert TOKEN not in hostile
     assert not CONTROLS.search(hostile.replace("\n", ""))

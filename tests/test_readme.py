@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tools.refresh_results import PICTURE, rendered
+
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -34,6 +36,20 @@ def test_the_recorded_run_still_renders() -> None:
     command = [sys.executable, "-m", "vbisect", "report", str(recorded_run()), "--format", "md"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert table_of(done.stdout) == table_of(README)
+
+
+def test_what_is_kept_of_the_recorded_run_is_what_it_renders_to() -> None:
+    """After a change to a report: ``python tests/tools/refresh_results.py``."""
+    for name, text in rendered(recorded_run()).items():
+        assert (recorded_run() / name).read_text(encoding="utf-8") == text, name
+
+
+def test_the_picture_is_there() -> None:
+    picture = recorded_run() / PICTURE
+    assert f"({picture.relative_to(ROOT)})" in README
+    content = picture.read_bytes()
+    assert content.startswith(b"\x89PNG")
+    assert len(content) < 300_000
 
 
 def test_the_first_command_is_the_recorded_one() -> None:

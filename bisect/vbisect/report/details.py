@@ -156,9 +156,9 @@ def _on_one_line(request: Excerpt) -> tuple[str, Excerpt]:
     """A request as it is sent, without the line breaks of the file it is kept in."""
     try:
         told = json.loads(request.head)
-        return short(f"Request: {told['method']} {told['path']}", 100), Excerpt(
-            json.dumps(told["body"], ensure_ascii=False)
-        )
+        title = f"Request: {told['method']} {told['path']}"
+        body = json.dumps(told["body"], ensure_ascii=False)
+        return short(title, 100), Excerpt(plain(body, len(body) + 1000))
     except (ValueError, KeyError, TypeError, RecursionError):
         return "Request", request
 

@@ -15,6 +15,7 @@ from vbisect.report.details import Section, details
 from vbisect.report.excerpts import all_short, as_json
 from vbisect.report.rows import UNTESTED, Row, rows
 from vbisect.run.records import Answer
+from vbisect.run.scope import scope_of
 from vbisect.run.state import RunState
 from vbisect.search import Outcome
 from vbisect.text import one_line, plain
@@ -41,6 +42,7 @@ class Mark:
     row: Row
     version: str
     finding: str
+    control: str
     place: str
     inside: bool
 
@@ -51,16 +53,19 @@ def to_html(state: RunState, run_dir: Path) -> str:
 
     template, style, script = _page()
     made = rows(state)
+    records = state.records.values()
+    tried = [each for record in records for each in (record, record.control) if each is not None]
     return template.render(
         state=state,
         settings=state.settings,
         finding=state.finding,
+        scope=scope_of(state),
         marks=_marks(state, made),
         labelled=len(made) <= _LABELLED,
         counts={outcome: _count(made, outcome) for outcome in (*map(str, Outcome), UNTESTED)},
         advice={
             str(reason): ADVICE[reason]
-            for reason in sorted({r.reason for r in state.records.values() if r.reason})
+            for reason in sorted({each.reason for each in tried if each.reason})
         },
         most=_REMARKS,
         details=Markup(as_json(_details(state, run_dir))),
@@ -99,9 +104,10 @@ def _marks(state: RunState, made: list[Row]) -> list[Mark]:
     limit = max(80, min(300, _FINDING_BYTES // max(1, len(made))))
     labels = all_short(versions, 80)
     findings = all_short([row.finding for row in made], limit)
+    controls = all_short([row.control_finding or "" for row in made], limit)
     return [
-        Mark(row, label, seen, places.get(row.version, ""), row.version in inside)
-        for row, label, seen in zip(made, labels, findings, strict=True)
+        Mark(row, label, seen, control, places.get(row.version, ""), row.version in inside)
+        for row, label, seen, control in zip(made, labels, findings, controls, strict=True)
     ]
 
 

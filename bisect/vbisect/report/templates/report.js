@@ -41,7 +41,7 @@
     article.setAttribute("aria-label", "Details of " + button.textContent);
     for (const section of sections) article.append(make("h3", section.title), content(section));
     const cell = make("td", undefined, article);
-    cell.colSpan = 6;
+    cell.colSpan = row.cells.length;
     const below = make("tr", undefined, cell);
     below.id = id;
     below.className = "details";
@@ -140,6 +140,7 @@
   });
 
   document.documentElement.classList.add("js");
+  byId("no-script").remove();
   filters.hidden = false;
   filter();
   const asked = rows.find((row) => "#" + row.id === location.hash);
