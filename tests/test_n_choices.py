@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from vbisect.probes import Endpoint, NChoicesProbe, NChoicesSettings, NoResponse
-from vbisect.probes.n_choices import _read
+from vbisect.probes.n_choices import read
 from vbisect.reasons import SkipReason, Untestable
 
 DATA = Path(__file__).parent / "data" / "answers"
@@ -17,7 +17,7 @@ DATA = Path(__file__).parent / "data" / "answers"
 
 def refused(body: str | bytes, status: int) -> None:
     """A response of this status, as the probe reads it."""
-    _read(httpx.Response(status, content=body), stream=False)
+    read(httpx.Response(status, content=body), stream=False)
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ class SkipReason(StrEnum):
     SERVER_ERROR = "server error"
     NO_ANSWER = "no answer"
     DIFFERENT_FAILURE = "different failure"
+    VARIATION_NOT_ASKED = "variation not asked"
     COMMAND_SKIPPED = "command said skip"
     COMMAND_TIMEOUT = "command timed out"
 
@@ -76,6 +77,8 @@ ADVICE: dict[SkipReason, str] = {
     "read the server log.",
     SkipReason.DIFFERENT_FAILURE: "It failed in another way than the failing end of the range; "
     "look at its responses before trusting either reading.",
+    SkipReason.VARIATION_NOT_ASKED: "This version was not asked the variation that the bug shows "
+    "in, so it says nothing about it; narrow the range or choose another with --bisect-on.",
     SkipReason.COMMAND_SKIPPED: "The command ended with exit status 125.",
     SkipReason.COMMAND_TIMEOUT: "Raise --command-timeout if the command needs longer.",
 }

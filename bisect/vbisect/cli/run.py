@@ -42,6 +42,12 @@ def run(
     endpoint: Annotated[str, typer.Option(help="chat, completions or generate.")] = "chat",
     n: Annotated[list[int] | None, typer.Option("--n", help="Choices to ask for (8).")] = None,
     stream: Annotated[bool, typer.Option("--stream", help="Ask for a stream.")] = False,
+    suite: Annotated[
+        bool, typer.Option("--suite", help="Ask all variations: n = 1 … 16, stream, seed, ….")
+    ] = False,
+    bisect_on: Annotated[
+        str | None, typer.Option(help="The variation of --suite that decides, as in stream (all).")
+    ] = None,
     temperature: Annotated[float, typer.Option(help="Sampling temperature.")] = 0.7,
     top_p: Annotated[float, typer.Option(help="Nucleus sampling.")] = 0.9,
     max_tokens: Annotated[int, typer.Option(help="Tokens per choice.")] = 16,
@@ -169,8 +175,10 @@ def run(
             pre=pre,
             probe=probe,
             endpoint=endpoint,
-            n=tuple(n or (8,)),
+            n=tuple(n or ()),
             stream=stream,
+            suite=suite,
+            bisect_on=bisect_on,
             temperature=temperature,
             top_p=top_p,
             max_tokens=max_tokens,

@@ -10,6 +10,7 @@ from vbisect.probes.interface import (
     SentRequest,
 )
 from vbisect.probes.n_choices import Endpoint, NChoicesProbe, NChoicesSettings
+from vbisect.probes.suite import SuiteSettings, Variation
 
 __all__ = [
     "CommandProbe",
@@ -23,4 +24,6 @@ __all__ = [
     "Probe",
     "ProbeTarget",
     "SentRequest",
+    "SuiteSettings",
+    "Variation",
 ]

@@ -13,13 +13,17 @@ from vbisect.text import one_line
 
 
 class Choice(BaseModel):
-    """One of the n results: its index as the server gave it, and what was generated."""
+    """One of the n results: its index as the server gave it, and what was generated.
+
+    ``logprobs`` tells whether it carries the log probabilities of its tokens.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     index: int | None
     finish_reason: str | None
     content: str
+    logprobs: bool = False
 
 
 class Answer(BaseModel):
@@ -77,6 +81,7 @@ def read_stream(lines: Iterable[str]) -> Answer:
             index=index,
             finish_reason=next((p.finish_reason for p in parts if p.finish_reason), None),
             content="".join(part.content for part in parts),
+            logprobs=any(part.logprobs for part in parts),
         )
         for index, parts in pieces.items()
         # chat opens every choice with a piece that holds its role alone: nothing generated yet
@@ -85,8 +90,11 @@ def read_stream(lines: Iterable[str]) -> Answer:
     return Answer(choices=choices, usage=usage, broken=broken, broken_code=code)
 
 
-def failure_of(answer: Answer, n: int) -> tuple[FailureKind, str] | None:
-    """What is wrong with ``answer`` to a request for ``n`` choices; ``None`` when nothing is."""
+def failure_of(answer: Answer, n: int, *, logprobs: bool = False) -> tuple[FailureKind, str] | None:
+    """What is wrong with ``answer`` to a request for ``n`` choices; ``None`` when nothing is.
+
+    With ``logprobs`` each choice must carry some.
+    """
     got = len(answer.choices)
     if answer.broken is not None:
         return FailureKind.BROKEN_STREAM, f"the stream broke off: {answer.broken}"
@@ -100,6 +108,9 @@ def failure_of(answer: Answer, n: int) -> tuple[FailureKind, str] | None:
     unfinished = sum(not choice.finish_reason for choice in answer.choices)
     if unfinished:
         return FailureKind.NO_FINISH_REASON, f"{unfinished} of {n} choices have no finish reason"
+    bare = sum(not choice.logprobs for choice in answer.choices) if logprobs else 0
+    if bare:
+        return FailureKind.NO_LOGPROBS, f"{bare} of {n} choices have no logprobs"
     return None
 
 
@@ -132,7 +143,15 @@ def _choice(item: dict[str, Any]) -> Choice:
         index=index if type(index) is int else None,
         finish_reason=str(reason) if reason is not None else None,
         content=_content(item),
+        logprobs=_has_logprobs(item.get("logprobs")),
     )
+
+
+def _has_logprobs(value: object) -> bool:
+    """Whether there is a list of them, under the name that the endpoint gives it."""
+    if not isinstance(value, dict):
+        return False
+    return any(isinstance(value.get(key), list) for key in ("content", "token_logprobs"))
 
 
 def _content(item: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -20,6 +21,9 @@ class FailureKind(StrEnum):
     CHOICES_SURPLUS = "choices surplus"
     WRONG_INDICES = "wrong indices"
     NO_FINISH_REASON = "no finish reason"
+    NO_LOGPROBS = "no logprobs"
+    NOT_REFUSED = "not refused"
+    SERVER_ERROR = "server error"
     BROKEN_STREAM = "broken stream"
     CRASHED = "crashed"
     COMMAND_FAILED = "command failed"
@@ -55,6 +59,7 @@ class ProbeTarget:
 
     ``base_url`` has no trailing ``/v1``; ``directory`` is the trial's folder; ``owner`` the run's.
     A probe adds to ``sent`` what can be looked for in the server's log.
+    ``headers`` go with every request.
     """
 
     base_url: str
@@ -64,6 +69,7 @@ class ProbeTarget:
     owner: Path
     given_up: threading.Event = field(default_factory=threading.Event)
     sent: list[SentRequest] = field(default_factory=list)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 class NoResponse(Exception):

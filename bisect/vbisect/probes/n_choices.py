@@ -50,10 +50,17 @@ _PATHS = {
 }
 
 
+_LOGPROBS: dict[Endpoint, dict[str, Any]] = {
+    Endpoint.CHAT: {"logprobs": True, "top_logprobs": 1},
+}
+"""How logprobs are asked for where ``logprobs`` is not the number of alternatives."""
+
+
 class NChoicesSettings(BaseModel):
     """``n`` holds one or several counts, all asked in each observation.
 
-    ``image`` is a data URL sent with chat requests; ``request_timeout`` is in seconds.
+    ``image`` is a data URL sent with chat requests; ``request_timeout`` is in seconds. With
+    ``logprobs`` each choice must carry the log probabilities of its tokens.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -64,15 +71,21 @@ class NChoicesSettings(BaseModel):
     temperature: float = 0.7
     top_p: float = 0.9
     max_tokens: int = 16
+    seed: int | None = None
+    logprobs: bool = False
     image: str | None = None
     request_timeout: float = 300
 
 
 class NChoicesProbe:
-    """Asks for n choices; passes when exactly n come back, indexed 0 to n-1 and finished."""
+    """Asks for n choices; passes when exactly n come back, indexed 0 to n-1 and finished.
 
-    def __init__(self, settings: NChoicesSettings) -> None:
+    ``label`` tells its requests from those of other probes of the same server, in the evidence.
+    """
+
+    def __init__(self, settings: NChoicesSettings, label: str | None = None) -> None:
         self._settings = settings
+        self._label = label
 
     def observe(self, target: ProbeTarget) -> Observation:
         """Send one request for each ``n``; the first that fails decides."""
@@ -84,7 +97,7 @@ class NChoicesProbe:
             latency = time.monotonic() - started
             seconds += latency
             evidence[f"n={n}"] = _measured(answer, latency)
-            failure = failure_of(answer, n)
+            failure = failure_of(answer, n, logprobs=self._settings.logprobs)
             if failure is not None:
                 kind, sentence = failure
                 several = len(self._settings.n) > 1
@@ -110,6 +123,10 @@ class NChoicesProbe:
             "top_p": s.top_p,
             "max_tokens": s.max_tokens,
         }
+        if s.seed is not None:
+            sampling["seed"] = s.seed
+        if s.logprobs:
+            sampling |= _LOGPROBS.get(s.endpoint, {"logprobs": 1})
         body: dict[str, Any]
         if s.endpoint is Endpoint.GENERATE:
             body = {"model": model, "token_ids": _TOKEN_IDS, "sampling_params": sampling}
@@ -127,16 +144,23 @@ class NChoicesProbe:
         return body
 
     def _ask(self, target: ProbeTarget, n: int) -> Answer:
+        return read(self.send(target, n), self._settings.stream)
+
+    def send(self, target: ProbeTarget, n: int) -> httpx.Response:
+        """What is answered to a request for ``n`` choices, read whole. Raises ``NoResponse``."""
         body = self.request_body(target.model, n)
         path = self._settings.endpoint.path
         identity = f"vbisect-{uuid.uuid4().hex}"
-        _keep_request(target, path, body)
+        _keep_request(target, self._label, path, body)
         target.sent.append(SentRequest(id=identity, parameters=sampling_parameters(body)))
         timeout = httpx.Timeout(self._settings.request_timeout, connect=10)
+        client = httpx.Client(
+            base_url=target.base_url, headers=target.headers, trust_env=False, timeout=timeout
+        )
         started = time.monotonic()
         try:
             with (
-                httpx.Client(base_url=target.base_url, trust_env=False, timeout=timeout) as client,
+                client,
                 client.stream("POST", path, json=body, headers={_REQUEST_ID: identity}) as response,
             ):
                 response.read()
@@ -148,8 +172,9 @@ class NChoicesProbe:
             raise NoResponse(
                 SkipReason.NO_ANSWER, f"the connection broke: {one_line(str(error))}"
             ) from None
-        _keep_response(target, n, identity, response, time.monotonic() - started)
-        return _read(response, self._settings.stream)
+        took = time.monotonic() - started
+        _keep_response(target, self._label, n, identity, response, took)
+        return response
 
 
 def sampling_parameters(body: dict[str, Any]) -> dict[str, int | float | None]:
@@ -164,16 +189,16 @@ def sampling_parameters(body: dict[str, Any]) -> dict[str, int | float | None]:
     return sent
 
 
-def _read(response: httpx.Response, stream: bool) -> Answer:
+def read(response: httpx.Response, stream: bool) -> Answer:
     """The answer, or the skip that a refusal is. Raises ``Untestable`` or ``NoResponse``."""
     status, text = response.status_code, response.text
     if status >= 500:
-        raise NoResponse(SkipReason.SERVER_ERROR, f"HTTP {status}: {_message(text)}")
+        raise NoResponse(SkipReason.SERVER_ERROR, f"HTTP {status}: {message_of(text)}")
     model_unknown = '"NotFoundError"' in text.replace(" ", "")
     if status in (403, 405) or (status == 404 and not model_unknown):
-        raise Untestable(SkipReason.ENDPOINT_NOT_SERVED, f"HTTP {status}: {_message(text)}")
+        raise Untestable(SkipReason.ENDPOINT_NOT_SERVED, f"HTTP {status}: {message_of(text)}")
     if status != 200:
-        raise Untestable(SkipReason.REQUEST_REJECTED, f"HTTP {status}: {_message(text)}")
+        raise Untestable(SkipReason.REQUEST_REJECTED, f"HTTP {status}: {message_of(text)}")
     try:
         answer = read_stream(text.split("\n")) if stream else read_plain(text)
     except UnreadableAnswer as error:
@@ -183,7 +208,7 @@ def _read(response: httpx.Response, stream: bool) -> Answer:
     return answer
 
 
-def _message(text: str) -> str:
+def message_of(text: str) -> str:
     """The sentence in an error body, whatever its shape."""
     try:
         data = json.loads(text)
@@ -207,15 +232,23 @@ def _measured(answer: Answer, latency: float) -> dict[str, Any]:
     }
 
 
-def _keep_request(target: ProbeTarget, path: str, body: dict[str, Any]) -> None:
+def _keep_request(target: ProbeTarget, label: str | None, path: str, body: dict[str, Any]) -> None:
     text = json.dumps({"method": "POST", "path": path, "body": body}, indent=1) + "\n"
     (target.directory / "request.json").write_text(text, encoding="utf-8")
+    if label is not None:
+        (target.directory / f"request-{label}.json").write_text(text, encoding="utf-8")
 
 
 def _keep_response(
-    target: ProbeTarget, n: int, identity: str, response: httpx.Response, seconds: float
+    target: ProbeTarget,
+    label: str | None,
+    n: int,
+    identity: str,
+    response: httpx.Response,
+    seconds: float,
 ) -> None:
     line = {
+        **({"variation": label} if label is not None else {}),
         "n": n,
         "request_id": identity,
         "status": response.status_code,

@@ -34,6 +34,7 @@ _EVERY_MODEL = frozenset(
         SkipReason.NO_COMPILER,
         SkipReason.PORT_TAKEN,
         SkipReason.WRONG_VERSION,
+        SkipReason.VARIATION_NOT_ASKED,
     }
 )
 """What keeps every model from being tested, so that the control need not be tried."""
@@ -102,4 +103,5 @@ def run_control(
         seconds=record.seconds,
         engine=record.engine,
         parameters=record.parameters,
+        variations=record.variations,
     )

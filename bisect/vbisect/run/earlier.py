@@ -271,6 +271,7 @@ def _asked(settings: RunSettings, version: str) -> tuple[object, ...] | None:
         settings.model,
         settings.model_path,
         settings.n_choices,
+        settings.suite,
         settings.command,
         control,
         settings.log_args,  # without it the parameters were not looked for in the log

@@ -33,8 +33,10 @@ class RunOptions:
     pre: bool = False
     probe: str = "n-choices"
     endpoint: str = "chat"
-    n: tuple[int, ...] = (8,)
+    n: tuple[int, ...] = ()
     stream: bool = False
+    suite: bool = False
+    bisect_on: str | None = None
     temperature: float = 0.7
     top_p: float = 0.9
     max_tokens: int = 16

@@ -16,7 +16,8 @@ from vbisect.launch.arguments import parse_serve_argument, parse_variable, refus
 from vbisect.launch.request_log import log_arguments
 from vbisect.models.image import tiny_image_data_url
 from vbisect.paths import host_identity, with_tilde
-from vbisect.probes import CommandSettings, Endpoint, NChoicesSettings
+from vbisect.probes import CommandSettings, Endpoint, NChoicesSettings, SuiteSettings
+from vbisect.probes.suite import variations
 from vbisect.registry import ImageReference, Registry
 from vbisect.releases import Device, RangeRequest, Release, known_releases, select_range
 from vbisect.releases.candidates import Nightlies
@@ -49,6 +50,9 @@ from vbisect.search import Find
 _LARGEST_N = 16384
 """vLLM's own default limit, VLLM_MAX_N_SEQUENCES, from 0.19 on."""
 
+_GREEDY_BELOW = 1e-5
+"""Temperatures below this are none to vLLM (vllm/sampling_params.py, _SAMPLING_EPS)."""
+
 
 def prepare(options: RunOptions) -> RunSettings:
     """Check every option, resolve what moves, and list the candidates.
@@ -64,6 +68,7 @@ def prepare(options: RunOptions) -> RunSettings:
     find = Find(_one_of("--find", options.find, list(Find)))
     endpoint = Endpoint(_one_of("--endpoint", options.endpoint, list(Endpoint)))
     command = _command(options)
+    _check_suite(options, endpoint)
     picture, images = pictures_among(options.docker.image or ())
     docker_options = replace(options.docker, image=images or None)
     runtime = choose_runtime(options.runtime, docker_options)
@@ -85,7 +90,7 @@ def prepare(options: RunOptions) -> RunSettings:
         chosen = select_range(request, known, nightlies)
     n_choices = NChoicesSettings(
         endpoint=endpoint,
-        n=options.n,
+        n=options.n or NChoicesSettings().n,
         stream=options.stream,
         temperature=options.temperature,
         top_p=options.top_p,
@@ -134,7 +139,8 @@ def prepare(options: RunOptions) -> RunSettings:
         releases_from=known.source,
         notes=(*known.warnings, *chosen.notes),
         excluded=tuple(r.version for r in chosen.candidates if r.version in chosen.excluded),
-        n_choices=None if command else n_choices,
+        n_choices=None if command or options.suite else n_choices,
+        suite=_suite(options, n_choices),
         command=command,
         candidates=chosen.candidates,
     )
@@ -299,6 +305,48 @@ def _command(options: RunOptions) -> CommandSettings | None:
         refuse_secret("The command", word)
     program = str(Path(found).absolute())
     return CommandSettings(command=(program, *options.command[1:]), timeout=options.command_timeout)
+
+
+def _check_suite(options: RunOptions, endpoint: Endpoint) -> None:
+    """Raise ``UsageError`` for options that do not go with ``--suite``, or that need it."""
+    names = [variation.name for variation in variations(endpoint)]
+    if not options.suite:
+        if options.bisect_on is not None:
+            raise UsageError(
+                f"--bisect-on {options.bisect_on}: it needs --suite, and names one of its "
+                f"variations: {', '.join(names)}."
+            )
+        return
+    for flag, given in (
+        ("--n", options.n),
+        ("--stream", options.stream),
+        ("a command", options.command),
+    ):
+        if given:
+            raise UsageError(f"--suite asks {', '.join(names)} by itself: leave out {flag}.")
+    if options.bisect_on is not None:
+        _one_of("--bisect-on", options.bisect_on, names)
+    if not options.temperature >= _GREEDY_BELOW:
+        raise UsageError(
+            f"--temperature {options.temperature:g}: --suite asks for several choices, which vLLM "
+            "refuses without randomness."
+        )
+
+
+def _suite(options: RunOptions, request: NChoicesSettings) -> SuiteSettings | None:
+    if not options.suite:
+        return None
+    limits = any(value.startswith("VLLM_MAX_N_SEQUENCES") for value in options.env)
+    return SuiteSettings(
+        request=request,
+        variations=tuple(
+            variation
+            for variation in variations(request.endpoint)
+            # where the limit is another one, a value just above the usual one proves nothing
+            if not (limits and variation.n > _LARGEST_N)
+        ),
+        bisect_on=options.bisect_on,
+    )
 
 
 def _run_id(options: RunOptions) -> str:

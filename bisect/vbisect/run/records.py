@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from vbisect.probes import CommandSettings, FailureKind, NChoicesSettings
+from vbisect.probes import CommandSettings, FailureKind, NChoicesSettings, SuiteSettings
 from vbisect.reasons import SkipReason
 from vbisect.search import BootContext, Change, Counts, Outcome
 
@@ -45,12 +45,49 @@ class Tally(Frozen):
         )
 
 
+class VariationRecord(Frozen):
+    """What one variation of the request came to in a release, over all its boots.
+
+    One that was asked of no server yet is a skip without a reason.
+    """
+
+    name: str
+    outcome: Outcome
+    reason: SkipReason | None = None
+    detail: str | None = None
+    signature: str | None = None
+    failure_kind: FailureKind | None = None
+    observations: Tally = Tally()
+
+    def after(self, earlier: VariationRecord | None, *, passed: bool) -> VariationRecord:
+        """This boot's record taken together with that of ``earlier`` boots.
+
+        ``passed`` tells whether the release counts as passing in spite of single failures.
+        """
+        if earlier is None:
+            return self
+        failed = earlier.outcome is Outcome.FAIL and not passed
+        kept = earlier if failed or self.outcome is Outcome.SKIP else self
+        return kept.model_copy(
+            update={
+                "observations": earlier.observations.plus(self.observations),
+                "signature": kept.signature or earlier.signature,
+                "failure_kind": kept.failure_kind or earlier.failure_kind,
+            }
+        )
+
+
+Bug = frozenset[tuple[str, FailureKind]]
+"""How the failing end of a suite's range fails: in which variations, and each in which way."""
+
+
 class Partial(Frozen):
     """What was observed in a trial that has not finished: tally, last failure and its kind."""
 
     tally: Tally = Tally()
     signature: str | None = None
     kind: FailureKind | None = None
+    variations: tuple[VariationRecord, ...] = ()
 
 
 class Build(Frozen):
@@ -80,18 +117,20 @@ class Seconds(Frozen):
 class TrialSpec(Frozen):
     """Everything a trial depends on. ``earlier`` are observations of an interrupted try at it.
 
-    ``context`` is what the search knows beside; it decides when enough was asked. ``folder`` is
-    where in the release's folder the evidence goes: a control's is kept apart.
+    ``context`` is what the search knows beside; it decides when enough was asked. ``reference`` is
+    how the failing end fails, of a suite ``bug`` is. ``folder`` is where in the release's folder the
+    evidence goes: a control's is kept apart.
     """
 
     version: str
     model: str
     arguments: tuple[str, ...]
     environment: dict[str, str]
-    probe: NChoicesSettings | CommandSettings
+    probe: NChoicesSettings | CommandSettings | SuiteSettings
     boot_timeout: float
     context: BootContext
     reference: FailureKind | None
+    bug: Bug = frozenset()
     earlier: Partial
     run_dir: Path
     gpus: tuple[str, ...] = ()
@@ -123,18 +162,6 @@ class ParametersSeen(Frozen):
     received: dict[str, Any] = {}
 
 
-class VariationRecord(Frozen):
-    """What one variation of the request came to in a release, over all its boots."""
-
-    name: str
-    outcome: Outcome
-    reason: SkipReason | None = None
-    detail: str | None = None
-    signature: str | None = None
-    failure_kind: FailureKind | None = None
-    observations: Tally = Tally()
-
-
 class ControlRecord(Frozen):
     """What the control model came to in a release: the same request, another model.
 
@@ -152,6 +179,7 @@ class ControlRecord(Frozen):
     seconds: Seconds = Seconds()
     engine: str | None = None
     parameters: ParametersSeen | None = None
+    variations: tuple[VariationRecord, ...] = ()
 
     def after(self, earlier: ControlRecord | None) -> ControlRecord:
         """This record taken together with that of the release's ``earlier`` trials."""
@@ -203,6 +231,9 @@ class TrialRecord(Frozen):
             return self.model_copy(update={"boots": self.boots or (self.observations,)})
         again_skipped = self.outcome is Outcome.SKIP
         kept, seen = (earlier, Tally()) if again_skipped else (self, self.observations)
+        before = {variation.name: variation for variation in earlier.variations}
+        variations = () if again_skipped else self.variations
+        passed = kept.outcome is Outcome.PASS
         notes = (*earlier.notes, *(note for note in self.notes if note not in earlier.notes))
         if again_skipped:
             notes += (f"Booted again, it could not be tested: {self.reason}: {self.detail}",)
@@ -216,6 +247,8 @@ class TrialRecord(Frozen):
                 "failure_kind": kept.failure_kind or earlier.failure_kind,
                 "seconds": earlier.seconds.plus(self.seconds),
                 "control": self.control.after(earlier.control) if self.control else earlier.control,
+                "variations": tuple(v.after(before.get(v.name), passed=passed) for v in variations)
+                or earlier.variations,
                 "notes": notes,
             }
         )

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from vbisect.probes import SuiteSettings
 from vbisect.run.records import ControlRecord, TrialRecord
 from vbisect.run.state import RunState
+from vbisect.run.variations import bug_of
 from vbisect.search import Outcome, judge, weakest
 
 _MOST_NAMED = 6
@@ -76,7 +78,7 @@ def scope_of(state: RunState) -> ScopeFound | None:
         )
     if clean or elsewhere:
         return _elsewhere(state, bad, elsewhere)
-    other = [p for p in bad if p.control.failure_kind is not p.model.failure_kind]
+    other = [p for p in bad if not _alike(p, settings.suite)]
     if other:
         return ScopeFound(
             Scope.DIFFERENT,
@@ -84,6 +86,13 @@ def scope_of(state: RunState) -> ScopeFound | None:
             f"{_listed(other)}: {other[0].control.signature}",
         )
     return _everyone(state, bad, good)
+
+
+def _alike(pair: _Pair, suite: SuiteSettings | None) -> bool:
+    """Whether both fail in the same way; of a suite, in one of the same variations."""
+    if suite is None:
+        return pair.control.failure_kind is pair.model.failure_kind
+    return bool(bug_of(pair.control, suite) & bug_of(pair.model, suite))
 
 
 def _without_failure(

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 
 from vbisect.errors import UsageError
 from vbisect.launch import Limited
-from vbisect.probes import CommandSettings, NChoicesSettings
+from vbisect.probes import CommandSettings, NChoicesSettings, SuiteSettings
 from vbisect.releases import Device, Release
 from vbisect.run.docker_settings import DockerSettings, default_image_repo
 from vbisect.run.records import Frozen
@@ -75,21 +75,25 @@ class RunSettings(Frozen):
     notes: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
     n_choices: NChoicesSettings | None = None
+    suite: SuiteSettings | None = None
     command: CommandSettings | None = None
     candidates: tuple[Release, ...]
 
     @property
-    def probe(self) -> NChoicesSettings | CommandSettings:
+    def probe(self) -> NChoicesSettings | CommandSettings | SuiteSettings:
         """The settings of the probe that was chosen."""
-        chosen = self.command or self.n_choices
+        chosen = self.command or self.suite or self.n_choices
         assert chosen is not None
         return chosen
 
     @property
-    def control_probe(self) -> NChoicesSettings | CommandSettings:
+    def control_probe(self) -> NChoicesSettings | CommandSettings | SuiteSettings:
         """What the control is asked: the same, without a picture where it takes none."""
         if self.command is None and self.n_choices is not None and not self.control_sees:
             return self.n_choices.model_copy(update={"image": None})
+        if self.suite is not None and not self.control_sees:
+            request = self.suite.request.model_copy(update={"image": None})
+            return self.suite.model_copy(update={"request": request})
         return self.probe
 
     @property
@@ -145,9 +149,12 @@ def _replay_words(s: RunSettings) -> list[str]:
     words += ["--latest-deps"] if s.latest_deps else []
     words += _docker_words(s.docker, s.device) if s.docker else []
     words += _unless_default("--boot-timeout", s.boot_timeout, 600)
-    if s.n_choices is not None:
-        p, default = s.n_choices, NChoicesSettings()
-        words += ["--endpoint", p.endpoint, *_each("--n", p.n)]
+    if s.suite is not None:
+        words += ["--suite", *(["--bisect-on", s.suite.bisect_on] if s.suite.bisect_on else [])]
+    asked = s.suite.request if s.suite else s.n_choices
+    if asked is not None:
+        p, default = asked, NChoicesSettings()
+        words += ["--endpoint", p.endpoint, *(_each("--n", p.n) if s.n_choices else [])]
         words += ["--stream"] if p.stream else []
         words += ["--image", s.picture] if s.picture else []
         for option in ("temperature", "top_p", "max_tokens", "request_timeout"):

@@ -13,8 +13,9 @@ from vbisect.errors import UsageError
 from vbisect.probes import FailureKind
 from vbisect.run.journal import FILE_NAME, Event, EventKind, read_journal
 from vbisect.run.prior import prior_weights
-from vbisect.run.records import Finding, Partial, TrialRecord
+from vbisect.run.records import Bug, Finding, Partial, TrialRecord
 from vbisect.run.settings import RunSettings
+from vbisect.run.variations import against, bug_of
 from vbisect.search import Aim, Counts, Outcome, Seen
 
 
@@ -37,6 +38,7 @@ class RunState:
     finding: Finding | None = None
     active: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    _tested: dict[str, TrialRecord] = field(default_factory=dict)
     _session_began: datetime | None = None
     _earlier_sessions: float = 0.0
 
@@ -68,7 +70,9 @@ class RunState:
             self.control_partial[event["version"]] = Partial.model_validate(event["partial"])
         elif kind is EventKind.TRIAL_FINISHED:
             record = self._record(event)
-            self.records[record.version] = record.after(self.records.get(record.version))
+            earlier = self._tested.get(record.version, self.records.get(record.version))
+            self._tested[record.version] = record.after(earlier)
+            self._reckon(record.version)
             for unfinished in (self.partial, self.judged, self.control_partial, self.active):
                 unfinished.pop(record.version, None)
         elif kind is EventKind.TRIAL_GIVEN_UP:
@@ -138,6 +142,21 @@ class RunState:
         """The kind of failure at the first failing end: the bug this run is about."""
         kinds = (r.failure_kind for r in self.records.values() if r.outcome is Outcome.FAIL)
         return next(kinds, None)
+
+    @property
+    def bug(self) -> Bug:
+        """How the first failing end fails in the variations of a suite: what this run is about."""
+        suite = self.settings.suite
+        if suite is None:
+            return frozenset()
+        return next((bug for r in self._tested.values() if (bug := bug_of(r, suite))), frozenset())
+
+    def _reckon(self, version: str) -> None:
+        """Take over the record of ``version``; of a suite all, as they stand against the bug."""
+        suite, bug = self.settings.suite, self.bug
+        self.records[version] = self._tested[version]
+        if suite is not None:
+            self.records |= {v: against(r, bug, suite) for v, r in self._tested.items()}
 
     def _take_time(self, event: Event) -> None:
         at = datetime.fromisoformat(event["at"])

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +26,7 @@ from vbisect.probes import (
     Observation,
     Probe,
     ProbeTarget,
+    SuiteSettings,
 )
 from vbisect.reasons import SkipReason, Untestable
 from vbisect.run.journal import EventKind
@@ -39,7 +40,9 @@ from vbisect.run.records import (
     TrialRecord,
     TrialSpec,
 )
+from vbisect.run.rounds import Rounds
 from vbisect.run.runtimes.interface import Fetched
+from vbisect.run.variations import nothing_to_ask, words
 from vbisect.search import Outcome, judge_boot
 from vbisect.search.confidence import STEADY_FAILURES
 from vbisect.text import redact
@@ -101,9 +104,12 @@ class _Trial:
     latencies: list[float] = field(default_factory=list)
     distinct: list[int] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    rounds: Rounds | None = None
 
     def carry_out(self, fetch: Callable[[], Fetched]) -> None:
-        earlier = self.spec.earlier
+        probe, earlier = self.spec.probe, self.spec.earlier
+        if isinstance(probe, SuiteSettings) and (skip := nothing_to_ask(probe, self.spec.version)):
+            raise skip
         self.tally, self.signature, self.kind = earlier.tally, earlier.signature, earlier.kind
         if self.tally.total:
             self.notes.append(f"{self.tally.total} observations are from before an interruption.")
@@ -148,7 +154,6 @@ class _Trial:
 
     def _observe(self, server: Server) -> None:
         """Ask until the outcome is settled, the server has died, or another failure shows."""
-        probe = _probe(self.spec.probe)
         target = ProbeTarget(
             base_url=server.base_url,
             model=server.model,
@@ -158,15 +163,49 @@ class _Trial:
             given_up=self.given_up,
         )
         check = ParametersCheck(self._log, server.log_bytes, self.given_up)
+        if isinstance(self.spec.probe, SuiteSettings):
+            self._observe_suite(self.spec.probe, target, server, check)
+            return
+        probe = _probe(self.spec.probe)
         while (settled := self._judge()) is None:
             seen = self._ask(probe, target, server)
-            self._take(seen)
-            check.look_for(target.sent)
-            target.sent.clear()
-            self.parameters = check.seen
+            self._take(seen, is_bug=self._is_bug(seen))
+            self._look_for(target, check)
             if seen.kind is FailureKind.CRASHED:
                 settled = self._judge_crash()
                 break
+        self.settled = settled
+
+    def _look_for(self, target: ProbeTarget, check: ParametersCheck) -> None:
+        """Look in the server's log for what was sent since the last time."""
+        check.look_for(target.sent)
+        target.sent.clear()
+        self.parameters = check.seen
+
+    def _observe_suite(
+        self, suite: SuiteSettings, target: ProbeTarget, server: Server, check: ParametersCheck
+    ) -> None:
+        """The same in rounds of all variations that decide; then the others along."""
+        rounds = self.rounds = Rounds(
+            suite,
+            self.spec.version,
+            self.spec.bug,
+            ask=lambda probe: self._ask(probe, target, server),
+            alive=lambda: server.wait(0) is None,
+            earlier=self.spec.earlier.variations,
+        )
+        while (settled := self._judge()) is None:
+            seen = rounds.deciding()
+            self._take(seen.observation, is_bug=seen.shows_bug)
+            self._look_for(target, check)
+            if rounds.crashed:
+                settled = self._judge_crash()
+                break
+        with suppress(Untestable):  # what does not decide does not undo a verdict either
+            while (along := rounds.along(self.tally.total)) is not None:
+                self._emit_observation(along.observation)
+        if settled is Outcome.PASS and (skip := rounds.without_verdict()) is not None:
+            raise skip
         self.settled = settled
 
     def _ask(self, probe: Probe, target: ProbeTarget, server: Server) -> Observation:
@@ -219,26 +258,29 @@ class _Trial:
         return Outcome.FAIL
 
     def _different_failure(self) -> Untestable:
+        known = words(self.spec.bug) or self.spec.reference
         return Untestable(
             SkipReason.DIFFERENT_FAILURE,
-            f"{self.signature}; the failing end fails otherwise ({self.spec.reference})",
+            f"{self.signature}; the failing end fails otherwise ({known})",
         )
 
-    def _take(self, seen: Observation) -> None:
+    def _is_bug(self, seen: Observation) -> bool:
+        known = self.spec.reference or (self.kind if self.tally.fails else None)
+        return seen.kind == (known or seen.kind)
+
+    def _take(self, seen: Observation, *, is_bug: bool) -> None:
         """Count an observation and put it into the journal."""
         passes, fails, other = self.tally.passes, self.tally.fails, self.tally.other
         if seen.passed:
             passes += 1
+        elif is_bug:
+            fails += 1
+            self.signatures.append(str(seen.signature))
+            self.signature = Counter(self.signatures).most_common(1)[0][0]
+            self.kind = seen.kind
         else:
-            bug = self.spec.reference or (self.kind if fails else None) or seen.kind
-            if seen.kind == bug:
-                fails += 1
-                self.signatures.append(str(seen.signature))
-                self.signature = Counter(self.signatures).most_common(1)[0][0]
-                self.kind = seen.kind
-            else:
-                other += 1
-                self.signature = self.signature or seen.signature
+            other += 1
+            self.signature = self.signature or seen.signature
         self.tally = Tally(passes=passes, fails=fails, other=other)
         self.latencies.append(seen.seconds)
         self.distinct += [
@@ -246,13 +288,20 @@ class _Trial:
             for value in seen.evidence.values()
             if isinstance(value, dict) and "distinct_texts" in value
         ]
+        self._emit_observation(seen)
+
+    def _emit_observation(self, seen: Observation) -> None:
+        partial = Partial(
+            tally=self.tally,
+            signature=self.signature,
+            kind=self.kind,
+            variations=tuple(self.rounds.records.values()) if self.rounds else (),
+        )
         self.emit(
             EventKind.OBSERVATION,
             version=self.spec.version,
             observation=seen.model_dump(mode="json"),
-            partial=Partial(tally=self.tally, signature=self.signature, kind=self.kind).model_dump(
-                mode="json", by_alias=True
-            ),
+            partial=partial.model_dump(mode="json", by_alias=True),
         )
 
     def _after_silence(self, server: Server, silence: NoResponse) -> Observation:
@@ -293,6 +342,7 @@ class _Trial:
             engine=self.engine,
             size_bytes=self.size_bytes,
             parameters=self.parameters,
+            variations=self.rounds.finished(outcome) if self.rounds else (),
             notes=(*self.notes, *(skip.notes if skip else ())),
         )
 

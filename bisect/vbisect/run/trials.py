@@ -25,6 +25,7 @@ from vbisect.run.state import RunState
 from vbisect.run.teardown import Teardown
 from vbisect.run.times import learn
 from vbisect.run.trial import Emit, run_trial
+from vbisect.run.variations import against
 from vbisect.search import (
     BootContext,
     Costs,
@@ -123,7 +124,9 @@ class Trials:
         with self._lock:
             context = self._context(release)
             weakest = Counts(*context.weakest) if context.weakest else None
-            enough = usable(found.record, settings.confidence, weakest, self._state.reference)
+            # of a suite, which variations fail tells whether it is the bug, and that comes later
+            reference = None if settings.suite else self._state.reference
+            enough = usable(found.record, settings.confidence, weakest, reference)
         if not enough:
             return None
         return found.record.model_copy(
@@ -209,7 +212,10 @@ class Trials:
                 if given_up.is_set():
                     raise Cancelled
                 self._trial_over.wait(_GLANCE_SECONDS)
-            reference = self._state.reference
+            reference, bug = self._state.reference, self._state.bug
+        suite = self._state.settings.suite
+        if suite is not None:
+            return against(record, bug, suite)
         if reference is None or record.failure_kind is reference:
             return record
         return record.model_copy(
@@ -264,7 +270,7 @@ class Trials:
         settings, state = self._state.settings, self._state
         with self._lock:
             context = self._context(release)
-            reference = state.reference
+            reference, bug = state.reference, state.bug
             earlier = state.partial.get(release.version, Partial())
         return TrialSpec(
             version=release.version,
@@ -275,6 +281,7 @@ class Trials:
             boot_timeout=settings.boot_timeout,
             context=context,
             reference=reference,
+            bug=bug,
             earlier=earlier,
             run_dir=self._run_dir.absolute(),
             gpus=slot.gpus,
@@ -306,6 +313,7 @@ class Trials:
                 "probe": settings.control_probe,
                 "context": control_context(spec.context, record),
                 "reference": None,
+                "bug": frozenset(),
                 "earlier": earlier,
                 "folder": FOLDER,
             }
