@@ -22,7 +22,7 @@ from vbisect.probes.answers import (
     read_plain,
     read_stream,
 )
-from vbisect.probes.n_choices import _read
+from vbisect.probes.n_choices import read
 from vbisect.reasons import Untestable
 
 DATA = Path(__file__).parent / "data" / "answers"
@@ -40,7 +40,7 @@ def sample(name: str) -> bytes:
 
 def answer(body: str | bytes, *, status: int = 200, stream: bool = False) -> Answer:
     """``body`` as the probe reads it off a response."""
-    return _read(httpx.Response(status, content=body), stream)
+    return read(httpx.Response(status, content=body), stream)
 
 
 def events(*payloads: Any, done: bool = True) -> str:

@@ -80,8 +80,10 @@ Options = st.builds(
     skip=st.sampled_from([(), ("0.29.0",), ("0.29.0", "0.30.0..0.30.0")]),
     pre=st.booleans(),
     endpoint=st.sampled_from(["chat", "completions", "generate"]),
-    n=st.lists(st.integers(1, 16384), min_size=1, max_size=3).map(tuple),
+    n=st.lists(st.integers(1, 16384), max_size=3).map(tuple),
     stream=st.booleans(),
+    suite=st.booleans(),
+    bisect_on=st.none() | st.sampled_from(["stream", "n=0"]),
     temperature=st.floats(0, 2),
     top_p=st.floats(1e-9, 1),
     max_tokens=st.integers(1, 10**9),
@@ -133,6 +135,8 @@ def parsed(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> RunOptions:
 @example(RunOptions("0.27.1", "0.32.0", device="cpu", confidence=0.9999999, max_tokens=1234567))
 @example(RunOptions("0.27.1", "0.32.0", device="cpu", env=("A=b;c;",), temperature=0.12345678))
 @example(RunOptions("0.27.1", "0.32.0", device="cpu", command=("/bin/sh", "--", "--json", "")))
+@example(RunOptions("0.27.1", "0.32.0", device="cpu", suite=True, bisect_on="stream"))
+@example(RunOptions("0.27.1", "0.32.0", device="cpu", suite=True, endpoint="generate"))
 def test_settings_survive_the_file_and_the_command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: RunOptions
 ) -> None:
@@ -176,6 +180,16 @@ def test_a_plain_run_is_repeated_by_a_short_line() -> None:
         ),
         ({"probe": "command"}, "needs a command after --"),
         ({"command": ("/nonesuch/x",)}, "not there or not executable"),
+        ({"suite": True, "n": (4,)}, "--suite asks n=1, .* by itself: leave out --n"),
+        ({"suite": True, "stream": True}, "leave out --stream"),
+        ({"suite": True, "command": ("/bin/true",)}, "leave out a command"),
+        ({"suite": True, "temperature": 0}, "--temperature 0: --suite asks for several choices"),
+        ({"suite": True, "bisect_on": "n=3"}, "--bisect-on n=3: choose one of n=1, n=2, n=8"),
+        (
+            {"suite": True, "bisect_on": "n=16385", "env": ("VLLM_MAX_N_SEQUENCES=9",)},
+            "--bisect-on n=16385: choose one of",
+        ),
+        ({"bisect_on": "stream"}, "it needs --suite, and names one of its variations: n=1, "),
     ],
 )
 def test_options_that_make_no_sense_are_refused(changed: dict[str, Any], words: str) -> None:

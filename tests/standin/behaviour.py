@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from .quirks import QUIRKS
+
 ENDPOINTS = ("chat", "completions", "generate")
 
 # What can be wrong with a release, beyond too few choices; "none" is a healthy server.
@@ -63,6 +65,9 @@ class Behaviour:
 
     stream_error: tuple[str, ...] = ()
     """Endpoints whose streams for n > 1 break off with an error event, under HTTP 200."""
+    quirks: Mapping[str, str] = field(default_factory=dict)
+    """Per kind of request (see quirks.py): "500" or "400" for that answer, "crash" to die of it,
+    "answered" to answer what is refused else, "fewer" to keep one choice, "bare": no logprobs."""
     reported_version: str | None = None
     default_temperature: float = 1.0
     """The temperature of a request that names none: the model's own generation_config."""
@@ -110,6 +115,8 @@ class Behaviour:
             raise ValueError(f"scale_out must be None, '404' or '403', got {self.scale_out!r}")
         if self.log_style not in LOG_STYLES:
             raise ValueError(f"unknown log style {self.log_style!r}")
+        if unknown := set(self.quirks.values()) - set(QUIRKS):
+            raise ValueError(f"unknown quirks {sorted(unknown)}")
         if unknown := {*self.fail_rate, *self.served, *self.stream_error} - set(ENDPOINTS):
             raise ValueError(f"unknown endpoints {sorted(unknown)}")
 

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import Any
@@ -15,6 +16,7 @@ from . import replies
 from .asks import Problem, check
 from .behaviour import Behaviour
 from .log import Log
+from .quirks import harmless, kinds
 
 PATHS = {
     "/v1/chat/completions": "chat",
@@ -133,6 +135,14 @@ class Handler(BaseHTTPRequestHandler):
             exhaust_memory()
             server.log.error(behaviour.fault_log or NO_LIMIT)
             os._exit(behaviour.fault_exit)
+        quirks = {behaviour.quirks[kind] for kind in kinds(raw) if kind in behaviour.quirks}
+        if "crash" in quirks:
+            server.log.error("vllm.v1.engine.exceptions.EngineDeadError")
+            os._exit(1)
+        for status in quirks & {"400", "500"}:
+            raise Problem("this kind of request has a quirk", int(status))
+        if "answered" in quirks:
+            raw = harmless(raw)
         header = self.headers.get("x-request-id")
         ask = check(endpoint, raw, server.names, behaviour, server.args, header)
         if server.args.enable_log_requests:
@@ -146,6 +156,10 @@ class Handler(BaseHTTPRequestHandler):
             raise Problem("EngineCore encountered an issue. See stack trace (above).", 500)
         with server.lock:
             choices = server.sampler.choices(ask)
+        if "fewer" in quirks:
+            choices = choices[:1]
+        if "bare" in quirks:
+            ask = replace(ask, logprobs=None)
         if ask.stream:
             breaks = endpoint in behaviour.stream_error and ask.n > 1
             self._stream(json.dumps(chunk) for chunk in replies.chunks(ask, choices, breaks))

@@ -14,10 +14,11 @@ from .behaviour import Behaviour
 __all__ = ["Behaviour", "build_wheel", "package_files", "write_package"]
 
 HERE = Path(__file__).parent
+SAME_NAMES = ("web.py", "asks.py", "replies.py", "arguments.py", "log.py", "quirks.py")
 # The modules of the server and the names they have in the wheel.
 SOURCES = {
     "server.py": "standin_server.py",
-    **{name: name for name in ("web.py", "asks.py", "replies.py", "arguments.py", "log.py")},
+    **{name: name for name in SAME_NAMES},
     "behaviour.py": "behaviour.py",
 }
 API_SERVER = "from vllm.standin_server import api_server\n\napi_server()\n"

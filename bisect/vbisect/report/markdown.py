@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from vbisect.reasons import ADVICE
 from vbisect.report.rows import tested_rows
 from vbisect.report.upgrade import upgrade_of
+from vbisect.report.variations import names, troubles, variation_rows
 from vbisect.run.comparisons import KeptComparison
 from vbisect.run.scope import scope_of
 from vbisect.run.state import RunState
@@ -38,6 +39,9 @@ def to_markdown(
         upgrade=upgrade_of(state, on, comparisons),
         rows=tested_rows(state),
         advice={str(reason): ADVICE[reason] for reason in sorted(reasons)},
+        variation_names=names(state),
+        variation_rows=variation_rows(state),
+        troubles=troubles(state),
         untested=len(state.settings.versions) - len(tested_rows(state)),
     )
     return re.sub(r"\n{3,}", "\n\n", text)

@@ -8,6 +8,7 @@ from typing import Any
 
 from vbisect.reasons import ADVICE
 from vbisect.report.upgrade import upgrade_of
+from vbisect.report.variations import names
 from vbisect.run.comparisons import read_comparisons
 from vbisect.run.records import Status, TrialRecord
 from vbisect.run.scope import scope_of
@@ -48,6 +49,8 @@ def summary(state: RunState, run_dir: Path, on: str | None = None) -> dict[str, 
         "control": settings.control_model,
         "scope": asdict(scope) if scope else None,
         "upgrade": asdict(upgrade_of(state, on, read_comparisons(run_dir))),
+        "variations": list(names(state)),
+        "bisect_on": settings.suite.bisect_on if settings.suite else None,
         "candidates": list(settings.versions),
         "excluded": list(settings.excluded),
         "trials": [_trial(record) for record in state.records.values()],

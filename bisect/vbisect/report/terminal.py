@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vbisect.report.rows import Row, tested_rows
+from vbisect.report.variations import names, troubles, variation_rows
 from vbisect.run.scope import scope_of
 from vbisect.run.settings import RunSettings
 from vbisect.run.state import RunState
@@ -38,6 +39,7 @@ def answer_lines(state: RunState, run_dir: Path) -> list[str]:
     shown = tested_rows(state)
     lines += _table(shown) if scope is None else _table_of_both(shown, state.settings)
     lines += [""] if shown else []
+    lines += _variation_lines(state)
     lines.append(f"evidence: {run_dir}")
     if finding.status.resumable:
         lines.append(f"go on:    {shlex.join(['vbisect', 'run', '--resume', str(run_dir)])}")
@@ -71,3 +73,19 @@ def _cells(row: Row, *, control: bool = False) -> str:
     counts = "" if passes is None else f"{passes}/{fails}"
     told = one_line(seen or "", 120) + (f" ({one_line(received, 120)})" if received else "")
     return f"{outcome:<4}  {counts:>7}  {told}"
+
+
+def _variation_lines(state: RunState) -> list[str]:
+    """The table of a suite, passes and fails of each variation, and what was seen."""
+    rows = variation_rows(state)
+    if not rows:
+        return []
+    table = [("", *names(state)), *((row.version, *row.cells) for row in rows)]
+    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
+    lines = [
+        "  "
+        + "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
+        for line in table
+    ]
+    lines += [f"  {one_line(trouble, 160)}" for trouble in troubles(state)]
+    return [*lines, ""]

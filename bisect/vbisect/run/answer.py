@@ -6,6 +6,7 @@ from collections import Counter
 
 from vbisect.run.records import Answer, Finding, Status, TrialRecord
 from vbisect.run.state import RunState
+from vbisect.run.variations import bug_of
 from vbisect.search import (
     Boundary,
     Change,
@@ -103,6 +104,8 @@ def _verdict(state: RunState, conclusion: Conclusion, answer: Answer | None) -> 
             f"and the ones between {_why_open(state, answer)}",
         )
     told = f"{verb} in {answer.first_after}; {answer.last_before} is the last {before} release"
+    if failing := failing_variations(state, answer):
+        told += f" ({', '.join(failing)})"
     if answer.confidence < settings.confidence:
         return (
             Status.INCONCLUSIVE,
@@ -181,6 +184,11 @@ def _warnings(
             f"a change undone within {state.aim.longest_agreeing} releases may have been missed: "
             "--sweep tests every release"
         )
+    for name in elsewhere(state, changes):
+        warnings.append(
+            f"{name} fails at the failing end too, and changes elsewhere: see its column, or "
+            f"--bisect-on {name}"
+        )
     for record in state.records.values():
         if record.reason == "different failure":
             warnings.append(f"{record.version} fails in another way: {record.signature}")
@@ -203,6 +211,27 @@ def _flakes(state: RunState, conclusion: Conclusion) -> list[str]:
                 f"{'failing release that flakes' if fails else 'good release that flakes'}"
             )
     return texts
+
+
+def failing_variations(state: RunState, answer: Answer) -> list[str]:
+    """The variations that fail in the failing one of the two releases of ``answer``."""
+    suite = state.settings.suite
+    failing = answer.last_before if answer.change is Change.FIX else answer.first_after
+    record = state.records.get(failing)
+    if suite is None or record is None:
+        return []
+    names = {name for name, _ in bug_of(record, suite)}
+    return [variation.name for variation in suite.variations if variation.name in names]
+
+
+def elsewhere(state: RunState, changes: tuple[Answer, ...]) -> list[str]:
+    """Variations that fail at the failing end, and beside no change that was found."""
+    found = {name for change in changes for name in failing_variations(state, change)}
+    bug = {name for name, _ in state.bug}
+    suite = state.settings.suite
+    if suite is None or not changes:
+        return []
+    return [v.name for v in suite.variations if v.name in bug - found]
 
 
 def moved_ends(state: RunState, low: int, high: int) -> list[str]:

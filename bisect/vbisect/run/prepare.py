@@ -16,7 +16,7 @@ from vbisect.launch.arguments import parse_serve_argument, parse_variable, refus
 from vbisect.launch.request_log import log_arguments
 from vbisect.models.image import tiny_image_data_url
 from vbisect.paths import host_identity, with_tilde
-from vbisect.probes import CommandSettings, Endpoint, NChoicesSettings, SuiteSettings
+from vbisect.probes import CommandSettings, Endpoint, NChoicesSettings, SuiteSettings, Variation
 from vbisect.probes.suite import variations
 from vbisect.registry import ImageReference, Registry
 from vbisect.releases import Device, RangeRequest, Release, known_releases, select_range
@@ -309,7 +309,7 @@ def _command(options: RunOptions) -> CommandSettings | None:
 
 def _check_suite(options: RunOptions, endpoint: Endpoint) -> None:
     """Raise ``UsageError`` for options that do not go with ``--suite``, or that need it."""
-    names = [variation.name for variation in variations(endpoint)]
+    names = [variation.name for variation in _variations(options, endpoint)]
     if not options.suite:
         if options.bisect_on is not None:
             raise UsageError(
@@ -336,17 +336,17 @@ def _check_suite(options: RunOptions, endpoint: Endpoint) -> None:
 def _suite(options: RunOptions, request: NChoicesSettings) -> SuiteSettings | None:
     if not options.suite:
         return None
-    limits = any(value.startswith("VLLM_MAX_N_SEQUENCES") for value in options.env)
     return SuiteSettings(
         request=request,
-        variations=tuple(
-            variation
-            for variation in variations(request.endpoint)
-            # where the limit is another one, a value just above the usual one proves nothing
-            if not (limits and variation.n > _LARGEST_N)
-        ),
+        variations=_variations(options, request.endpoint),
         bisect_on=options.bisect_on,
     )
+
+
+def _variations(options: RunOptions, endpoint: Endpoint) -> tuple[Variation, ...]:
+    """Those of the endpoint; where the limit of n is another one, none just above the usual one."""
+    limited = any(value.startswith("VLLM_MAX_N_SEQUENCES") for value in options.env)
+    return tuple(v for v in variations(endpoint) if not (limited and v.n > _LARGEST_N))
 
 
 def _run_id(options: RunOptions) -> str:

@@ -118,8 +118,8 @@ class TrialSpec(Frozen):
     """Everything a trial depends on. ``earlier`` are observations of an interrupted try at it.
 
     ``context`` is what the search knows beside; it decides when enough was asked. ``reference`` is
-    how the failing end fails, of a suite ``bug`` is. ``folder`` is where in the release's folder the
-    evidence goes: a control's is kept apart.
+    how the failing end fails, of a suite ``bug`` is. ``folder`` is where in the release's folder
+    the evidence goes: a control's is kept apart.
     """
 
     version: str

@@ -115,18 +115,6 @@ def words(bug: Bug) -> str:
     return ", ".join(f"{name}: {kind}" for name, kind in sorted(bug))
 
 
-def changes_elsewhere(
-    suite: SuiteSettings, records: Iterable[TrialRecord], bug: Bug, boundary: tuple[str, str]
-) -> list[str]:
-    """Variations of ``bug`` whose outcome does not change between the releases of ``boundary``."""
-    by_version = {record.version: record.variations for record in records}
-    before, after = (
-        {v.name: v.outcome for v in by_version.get(version, ())} for version in boundary
-    )
-    names = [v.name for v in suite.variations if v.name in {name for name, _ in bug}]
-    return [name for name in names if before.get(name) is after.get(name)]
-
-
 def _with(record: VariationRecord, outcome: Outcome, **counts: int) -> VariationRecord:
     seen = record.observations
     own = {"passes": seen.passes, "fails": seen.fails, "other": seen.other}
