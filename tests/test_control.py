@@ -52,6 +52,10 @@ RELEASES = {
     "94.0": release(BAD, {"fault": "wrong_indices"}),
     "94.1": release(),
     "94.2": release(),
+    # the model fails now and then, so releases are booted again
+    "96.0": release({"fail_rate": {"chat": 0.5}}),
+    "96.1": release(),
+    "96.2": release(),
     # nothing is wrong, but one release serves only the control, and one neither
     "95.0": release(),
     "95.1": release(NOT_SERVED),
@@ -215,6 +219,26 @@ def test_killed_while_the_control_boots(vbisect: Vbisect) -> None:
     assert counts(run_dir, "observation")["90.0"] == 2
     assert done.trials["90.0"]["observations"] == {"pass": 0, "fail": 2, "other": 0}
     assert done.trials["90.0"]["control"]["observations"] == {"pass": 2, "fail": 0, "other": 0}
+
+
+def test_further_boots_need_no_control_once_it_is_known(vbisect: Vbisect) -> None:
+    done = vbisect.run(*both("96.0", "96.2"))
+    boots = counts(done.run_dir, "server_ready")
+    controls = counts(done.run_dir, "control_ready")
+    assert boots["96.0"] > 1
+    assert all(1 <= controls[version] <= boots[version] for version in boots)
+    for version, (_, control) in outcomes(done).items():
+        assert control == "pass"
+        told = done.trials[version]["control"]
+        assert len(told["boots"]) == controls[version]
+        assert told["observations"]["pass"] == sum(boot["pass"] for boot in told["boots"])
+
+
+def test_several_servers_at_once(vbisect: Vbisect) -> None:
+    done = vbisect.run(*both("91.0", "91.2", "--jobs", "2"))
+    assert done.returncode == 0, done.stderr
+    assert done.json["answer"]["first_after"] == "91.1"
+    assert done.json["scope"]["scope"] == "everyone"
 
 
 def test_only_a_trial_with_the_same_control_counts_again(vbisect: Vbisect) -> None:

@@ -7,7 +7,7 @@ import os
 import pty
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from driving import Vbisect
 from made import TOKEN
 from standin.github import GitHubServer
 from standin.github import Thread as OnGitHub
+from standin.index import PackageIndex
 from vbisect.errors import UsageError
 from vbisect.issues import Passage, Proposal, Thread, propose, read_saved
 from vbisect.launch.arguments import parse_serve_argument, parse_variable
@@ -316,6 +318,14 @@ class Command:
 
 
 @pytest.fixture
+def vbisect_over_family(
+    command: Callable[..., Vbisect], family_index: PackageIndex, family_cache: Path
+) -> Vbisect:
+    """The command over stand-in releases."""
+    return command(family_index, family_cache)
+
+
+@pytest.fixture
 def vbisect(tmp_path: Path) -> Command:
     """The command."""
     return Command(tmp_path)
@@ -338,6 +348,20 @@ def test_without_a_yes_it_shows_and_runs_nothing(vbisect: Command) -> None:
         for line in shown
     )
     assert list(vbisect.directory.iterdir()) == []
+
+
+def test_with_a_yes_it_runs_what_is_proposed(vbisect_over_family: Vbisect) -> None:
+    """Until the answer, as if the options had been given."""
+    saved = vbisect_over_family.results / "issue.json"
+    body = "vLLM Version: 0.27.1\n`vllm serve org/a-7B --seed 1` and /inference/v1/generate n=4"
+    saved.write_text(json.dumps({"title": "choices missing", "body": body}))
+    own = ("--to", "0.32.0", "--serve-arg", "--enable-scale-out; >=0.30")
+    done = vbisect_over_family.run("--from-issue", saved, "--yes", *own)
+    assert done.returncode == 0, done.stderr
+    assert done.json["answer"]["first_after"] == "0.29.0"
+    assert done.json["model"] == "org/a-7B"
+    for words in ("--from 0.27.1", "--endpoint generate", "--n 4", "'--seed 1'"):
+        assert words in done.json["replay"]
 
 
 def test_a_no_on_the_terminal_runs_nothing(vbisect: Command) -> None:

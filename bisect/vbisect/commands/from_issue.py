@@ -51,11 +51,12 @@ def _thread(asked: str) -> Thread:
 def _unless_given(proposal: Proposal, options: RunOptions, given: Collection[str]) -> Proposal:
     if proposal.refused is not None:
         return proposal
-    name = _first_word(proposal.value or "")
-    own = {_first_word(text) for text in (*options.serve_args, *options.env)}
-    if proposal.option in given or (proposal.option in ("--serve-arg", "--env") and name in own):
-        return replace(proposal, refused=_GIVEN)
-    return proposal
+    if proposal.option in ("--serve-arg", "--env"):  # repeatable: the user's own is one of several
+        own = {_first_word(text) for text in (*options.serve_args, *options.env)}
+        wins = _first_word(proposal.value or "") in own
+    else:
+        wins = proposal.option in given
+    return replace(proposal, refused=_GIVEN) if wins else proposal
 
 
 def _first_word(text: str) -> str:

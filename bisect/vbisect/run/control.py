@@ -12,7 +12,7 @@ from vbisect.run.journal import EventKind
 from vbisect.run.records import ControlRecord, TrialRecord, TrialSpec
 from vbisect.run.runtimes.interface import Fetched
 from vbisect.run.trial import Emit, TearDown, run_trial
-from vbisect.search import BootContext, Counts, Outcome, pass_confidence, weakest
+from vbisect.search import BootContext, Counts, Outcome, judge_boot, pass_confidence, weakest
 from vbisect.search.boot import MOST_REQUESTS
 
 FOLDER = "control"
@@ -45,13 +45,18 @@ _EVENTS = {
 }
 
 
-def control_wanted(record: TrialRecord, earlier: ControlRecord | None) -> bool:
+def control_wanted(
+    record: TrialRecord, earlier: ControlRecord | None, context: BootContext
+) -> bool:
     """Whether the control is still to be tested once the model's trial came to ``record``.
 
-    ``earlier`` is what the control came to in earlier trials of the release.
+    ``earlier`` is what the control came to in earlier trials of the release, ``context`` is its
+    own: a pass is settled once it was asked as often as that wants it to be.
     """
-    if earlier is not None and earlier.outcome is not Outcome.SKIP:
+    if earlier is not None and earlier.outcome is Outcome.FAIL:
         return False
+    if earlier is not None and earlier.outcome is Outcome.PASS:
+        return judge_boot(earlier.observations.counts, context) is None
     return record.reason not in _EVERY_MODEL
 
 

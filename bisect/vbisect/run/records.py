@@ -185,7 +185,8 @@ class ControlRecord(Frozen):
         """This record taken together with that of the release's ``earlier`` trials."""
         if earlier is None:
             return self
-        return self.model_copy(
+        kept = earlier if self.outcome is Outcome.SKIP else self
+        return kept.model_copy(
             update={
                 "observations": earlier.observations.plus(self.observations),
                 "boots": (*earlier.boots, *self.boots),

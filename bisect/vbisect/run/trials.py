@@ -303,7 +303,8 @@ class Trials:
             tested = state.records.get(version)
             earlier = state.control_partial.get(version, Partial())
         known = tested.control if tested else None
-        if settings.control_path is None or not control_wanted(record, known):
+        context = control_context(spec.context, record)
+        if settings.control_path is None or not control_wanted(record, known, context):
             return None
         return spec.model_copy(
             update={
@@ -311,7 +312,7 @@ class Trials:
                 "arguments": self._arguments(settings.control_args, version, slot),
                 "environment": self._environment(settings.control_env, version),
                 "probe": settings.control_probe,
-                "context": control_context(spec.context, record),
+                "context": context,
                 "reference": None,
                 "bug": frozenset(),
                 "earlier": earlier,
