@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 _SECRET_NAME = re.compile(
     # TOKENIZERS_PARALLELISM and VLLM_MAX_TOKENS_PER_… are about tokens of text
@@ -50,6 +52,17 @@ def without_secrets(text: str) -> str:
         if len(value) >= 8:
             text = text.replace(value, f"<{name}>")
     return _IN_URL.sub("://<secret>", _TOKEN.sub("<secret>", text))
+
+
+def in_every_text(change: Callable[[str], str], value: Any) -> Any:
+    """``value``, as JSON has it, with every text in it changed; a changed JSON could be none."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, dict):
+        return {in_every_text(change, k): in_every_text(change, v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [in_every_text(change, item) for item in value]
+    return value
 
 
 def plain(text: str, limit: int = 2000) -> str:

@@ -14,12 +14,13 @@ from vbisect.report.variations import names, troubles, variation_rows
 from vbisect.run.comparisons import KeptComparison
 from vbisect.run.scope import scope_of
 from vbisect.run.state import RunState
-from vbisect.text import one_line
+from vbisect.text import one_line, plain
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~$&])")
+_LONGEST_BLOCK = 20_000
 _AT_START = re.compile(r"^(\d*)([-=.)])(?=\s|[-=]*$)")
 _LINKED = re.compile(r"@|#(?=\d)|\b(?:GH(?=-)|https?:|ftp:|www(?=\.))", re.IGNORECASE)
 
@@ -66,7 +67,7 @@ def _code(value: object) -> str:
 
 def _block(value: object) -> str:
     """Text within an indented block, to its last line."""
-    return re.sub(r"(\r\n|\r|\n)", r"\1    ", str(value))
+    return plain(re.sub(r"\r\n|\r", "\n", str(value)), _LONGEST_BLOCK).replace("\n", "\n    ")
 
 
 @cache

@@ -13,17 +13,18 @@ from vbisect.run.comparisons import read_comparisons
 from vbisect.run.records import Status, TrialRecord
 from vbisect.run.scope import scope_of
 from vbisect.run.state import RunState
+from vbisect.text import in_every_text, without_secrets
 
 
 def summary(state: RunState, run_dir: Path, on: str | None = None) -> dict[str, Any]:
-    """What ``vbisect run --json`` prints; fields are added, never renamed.
+    """What ``vbisect run --json`` prints, without secrets; fields are added, never renamed.
 
     ``upgrade`` is ``Upgrade`` of ``vbisect.report.upgrade``, for somebody on release ``on``.
     """
     settings, finding = state.settings, state.finding
     scope = scope_of(state)
     answer = finding.answer.model_dump(mode="json") if finding and finding.answer else None
-    return {
+    told = {
         "schema": 1,
         "run_id": settings.run_id,
         "run_dir": str(run_dir.absolute()),
@@ -59,6 +60,8 @@ def summary(state: RunState, run_dir: Path, on: str | None = None) -> dict[str, 
         "replay": settings.replay_command(),
         "seconds": round(state.seconds, 1),
     }
+    safe: dict[str, Any] = in_every_text(without_secrets, told)
+    return safe
 
 
 def _trial(record: TrialRecord) -> dict[str, Any]:

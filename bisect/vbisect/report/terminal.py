@@ -11,7 +11,7 @@ from vbisect.report.variations import names, troubles, variation_rows
 from vbisect.run.scope import scope_of
 from vbisect.run.settings import RunSettings
 from vbisect.run.state import RunState
-from vbisect.text import one_line
+from vbisect.text import one_line, plain
 
 
 def print_answer(state: RunState, run_dir: Path) -> None:
@@ -43,7 +43,7 @@ def answer_lines(state: RunState, run_dir: Path) -> list[str]:
     lines.append(f"evidence: {run_dir}")
     if finding.status.resumable:
         lines.append(f"go on:    {shlex.join(['vbisect', 'run', '--resume', str(run_dir)])}")
-    lines.append(f"repeat:   {state.settings.replay_command()}")
+    lines.append(f"repeat:   {plain(state.settings.replay_command(), 20_000)}")
     return lines
 
 
@@ -56,8 +56,9 @@ def _table_of_both(shown: Sequence[Row], settings: RunSettings) -> list[str]:
     """The model's columns, then the control's."""
     width = max((len(row.version) for row in shown), default=0)
     model = [_cells(row) for row in shown]
-    middle = max((len(settings.model), *map(len, model)), default=0)
-    lines = [f"  {'':<{width}}  {settings.model:<{middle}}  {settings.control_model}"]
+    tested, control = one_line(settings.model), one_line(settings.control_model or "")
+    middle = max((len(tested), *map(len, model)), default=0)
+    lines = [f"  {'':<{width}}  {tested:<{middle}}  {control}"]
     for row, cells in zip(shown, model, strict=True):
         control = _cells(row, control=True) if row.control_outcome else ""
         lines.append(f"  {row.version:<{width}}  {cells:<{middle}}  {control}".rstrip())

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from vbisect.errors import HostError, UsageError
-from vbisect.text import redact
+from vbisect.text import in_every_text, redact
 
 FILE_NAME = "journal.jsonl"
 
@@ -52,7 +52,7 @@ class Journal:
         Raises ``HostError`` on a full disk.
         """
         event: Event = {"event": kind.value, "at": datetime.now(UTC).isoformat()}
-        event |= _redacted(fields)
+        event |= in_every_text(redact, fields)
         line = json.dumps(event, ensure_ascii=False) + "\n"
         try:
             self._handle.write(line.encode("utf-8", errors="backslashreplace"))
@@ -102,17 +102,6 @@ def repair_torn_line(run_dir: Path, torn: bytes) -> None:
         aside.write(torn + b"\n")
     with path.open("r+b") as handle:
         handle.truncate(path.stat().st_size - len(torn))
-
-
-def _redacted(value: Any) -> Any:
-    """``value`` with every text in it redacted; redacting JSON itself could break its escapes."""
-    if isinstance(value, str):
-        return redact(value)
-    if isinstance(value, dict):
-        return {_redacted(key): _redacted(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_redacted(item) for item in value]
-    return value
 
 
 def _parse(line: bytes) -> Event | None:
