@@ -107,7 +107,10 @@ class GitHub:
         return self._send("POST", "/gists", "a gist", sent).read(Gist, "a gist")
 
     def update_gist(self, gist: str, files: Mapping[str, str | None]) -> Gist:
-        """Replace files of a gist; ``None`` removes one."""
+        """Replace files of a gist; ``None`` removes one.
+
+        https://docs.github.com/rest/gists/gists#update-a-gist says so in words, not in its schema.
+        """
         sent = {"files": _contents(files)}
         return self._send("PATCH", _gist_path(gist), "the gist", sent).read(Gist, "the gist")
 

@@ -104,7 +104,7 @@ class Transport:
         self._client = new_client(direct=address.direct, connect=_CONNECT, read=_READ)
         self._client.headers.update(
             {
-                "Accept": "application/vnd.github+json",
+                "Accept": "application/vnd.github+json, application/json;q=0.9",
                 "X-GitHub-Api-Version": "2022-11-28",
                 **({"Authorization": f"Bearer {token.value}"} if token else {}),
             }
