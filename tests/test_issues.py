@@ -364,6 +364,22 @@ def test_with_a_yes_it_runs_what_is_proposed(vbisect_over_family: Vbisect) -> No
         assert words in done.json["replay"]
 
 
+@pytest.mark.parametrize(
+    ("own", "reason", "left_out"),
+    [
+        (("--suite",), "--suite asks several by itself", ("--n 8", "--n 16")),
+        (("--", "true"), "the command asks by itself", ("--endpoint chat", "--n 8", "--top-p 0.9")),
+    ],
+)
+def test_what_asks_by_itself_is_not_told_how(
+    vbisect: Command, own: tuple[str, ...], reason: str, left_out: tuple[str, ...]
+) -> None:
+    done = vbisect("run", "--from-issue", str(SAVED), *own)
+    shown = [" ".join(line.split()) for line in done.stderr.splitlines()]
+    assert all(any(line.startswith(f"{words} {reason}") for line in shown) for words in left_out)
+    assert "Nothing was run" in shown[-1]
+
+
 def test_a_no_on_the_terminal_runs_nothing(vbisect: Command) -> None:
     ours, theirs = pty.openpty()
     os.write(ours, b"n\n")

@@ -19,6 +19,7 @@ _EXCERPT = 90
 """Characters shown of a line in which something was found."""
 
 _GIVEN = "given on the command line"
+_REQUEST = {"--endpoint", "--n", "--stream", "--temperature", "--top-p", "--max-tokens"}
 
 
 def with_issue(
@@ -51,6 +52,10 @@ def _thread(asked: str) -> Thread:
 def _unless_given(proposal: Proposal, options: RunOptions, given: Collection[str]) -> Proposal:
     if proposal.refused is not None:
         return proposal
+    if options.command and proposal.option in _REQUEST:
+        return replace(proposal, refused="the command asks by itself")
+    if options.suite and proposal.option in ("--n", "--stream"):
+        return replace(proposal, refused="--suite asks several by itself")
     if proposal.option in ("--serve-arg", "--env"):  # repeatable: the user's own is one of several
         own = {_first_word(text) for text in (*options.serve_args, *options.env)}
         wins = _first_word(proposal.value or "") in own
