@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from made import failed, passed, releases, settings, skipped
 from vbisect.errors import UsageError
@@ -11,8 +14,9 @@ from vbisect.probes import NChoicesSettings
 from vbisect.releases import Device
 from vbisect.report.upgrade import Certainty, Side, advise, upgrade_of
 from vbisect.run.answer import finding_of
-from vbisect.run.records import Finding, Status, TrialRecord
+from vbisect.run.records import Finding, Status, Tally, TrialRecord
 from vbisect.run.state import RunState
+from vbisect.search import Outcome
 
 LETTERS = {"f": failed, "p": passed, "s": skipped}
 
@@ -108,7 +112,7 @@ def test_no_change_and_no_end_say_only_what_is_known() -> None:
     )
     clean = advise(ran("p...p"))
     assert clean.recommendation == (
-        "Nothing known is broken from 1.0 to 1.4, the newest that was tested."
+        "Nothing known is broken from 1.0 to 1.4, the newest known to pass."
     )
     killed = ran("f...p")
     killed.finding = Finding(status=Status.INTERRUPTED, message="interrupted")
@@ -186,3 +190,56 @@ def test_releases_that_were_not_read_are_said() -> None:
     assert upgrade_of(known("0.9.0", "0.9.1")).steps_limits is None
     assert "0.8.5 to 0.32.0" in (upgrade_of(known("0.7.3", "0.8.5")).steps_limits or "")
     assert set(upgrade_of(known("0.9.0", "0.9.1")).notes) == {"0.9.1"}
+
+
+def flaky(version: str, passes: int, fails: int) -> TrialRecord:
+    """A release that was booted twice, and failed now and then."""
+    record = failed(version, "returned 1 of 8 choices", fails=fails, passes=passes)
+    boot = Tally(passes=passes // 2, fails=fails // 2)
+    rest = Tally(passes=passes - passes // 2, fails=fails - fails // 2)
+    outcome = Outcome.FAIL if fails else Outcome.PASS
+    return record.model_copy(update={"boots": (boot, rest), "outcome": outcome})
+
+
+Seen = st.one_of(
+    st.sampled_from(["f", "p", "p", "f", "s", "."]),
+    st.tuples(st.integers(0, 40), st.integers(0, 6)).filter(any),
+)
+
+
+@hypothesis_settings(max_examples=300, deadline=None)
+@given(st.lists(Seen, min_size=2, max_size=9), st.booleans(), st.integers(0, 8), st.booleans())
+def test_the_advice_never_contradicts_the_table(
+    world: list[str | tuple[int, int]], sweep: bool, on: int, over: bool
+) -> None:
+    """Whatever was seen, in any run: only what passed is recommended, and nothing unseen."""
+    versions = [f"1.{number}" for number in range(len(world))]
+    made = RunState(settings(candidates=releases(versions), sweep=sweep))
+    for version, seen in zip(versions, world, strict=True):
+        if isinstance(seen, tuple):
+            made.records[version] = flaky(version, *seen)
+        elif seen != ".":
+            made.records[version] = _record(version, seen).after(None)
+    made.finding = finding_of(made) if over else None
+    tested = [i for i, o in made.outcomes.items() if o is not Outcome.SKIP]
+    advice = advise(made, versions[on % len(versions)])
+    for named in (advice.earliest, advice.newest, advice.stay_on, advice.recommended):
+        if named is not None:
+            assert made.records[named].outcome is Outcome.PASS
+            assert named in advice.recommendation
+            assert versions.index(named) >= versions.index(advice.on)
+    if advice.earliest is not None and advice.newest is not None:
+        low, high = versions.index(advice.earliest), versions.index(advice.newest)
+        assert low <= high <= max(tested)
+    for change in advice.changes:
+        hedged = "probably" in change.sentence
+        assert hedged == (change.certainty is Certainty.PROBABLE)
+        assert hedged or change.confidence >= made.settings.confidence
+        if len(change.suspects) > 1:
+            assert "in one of" in change.sentence
+    if not over:
+        assert advice.changes == ()
+        assert advice.earliest is None
+    for step in (advice.broken, advice.recommendation, *advice.caveats):
+        assert "None" not in step
+        assert step.endswith(".")

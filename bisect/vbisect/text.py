@@ -65,6 +65,21 @@ def in_every_text(change: Callable[[str], str], value: Any) -> Any:
     return value
 
 
+def without_secrets_in(value: Any) -> Any:
+    """``value``, as JSON has it, without secrets in any of its texts."""
+    texts: list[str] = []
+
+    def collect(text: str) -> str:
+        texts.append(text)
+        return text
+
+    copied = in_every_text(collect, value)
+    together = "\n".join(texts)  # one look at all is much sooner done, and mostly enough
+    if without_secrets(together) == together:
+        return copied
+    return in_every_text(without_secrets, value)
+
+
 def plain(text: str, limit: int = 2000) -> str:
     """``text`` for people: no secrets, no terminal or bidirectional controls, at most ``limit``."""
     redacted = redact(text)

@@ -13,7 +13,7 @@ from vbisect.run.comparisons import read_comparisons
 from vbisect.run.records import Status, TrialRecord
 from vbisect.run.scope import scope_of
 from vbisect.run.state import RunState
-from vbisect.text import in_every_text, without_secrets
+from vbisect.text import without_secrets_in
 
 
 def summary(state: RunState, run_dir: Path, on: str | None = None) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def summary(state: RunState, run_dir: Path, on: str | None = None) -> dict[str, 
         "replay": settings.replay_command(),
         "seconds": round(state.seconds, 1),
     }
-    safe: dict[str, Any] = in_every_text(without_secrets, told)
+    safe: dict[str, Any] = without_secrets_in(told)
     return safe
 
 

@@ -181,13 +181,14 @@ class _Adviser:
 
     def _when_good(self, stay_on: str | None) -> str:
         on = self._sides.versions[self._start]
+        if stay_on is None:
+            return f"{on} is reckoned good, but it did not always pass, nor did any newer release."
         if not self._later:
-            newest = self._sides.versions[self._sides.tested[-1]]
-            if self._sides.index(newest) <= self._start:
-                return f"Nothing is known to be broken in {on}; nothing newer was tested."
-            return f"Nothing known is broken from {on} to {newest}, the newest that was tested."
+            if stay_on == on:
+                return f"Nothing is known to be broken in {on}, and nothing newer is known to pass."
+            return f"Nothing known is broken from {on} to {stay_on}, the newest known to pass."
         first, *more = self._later
-        where = f"Go no further than {stay_on}" if stay_on not in (None, on) else f"Stay on {on}"
+        where = f"Go no further than {stay_on}" if stay_on != on else f"Stay on {on}"
         return f"{where}: {first.sentence}." + _then(more)
 
     def _when_bad(self, fix: KnownChange, earliest: str | None, newest: str | None) -> str:
@@ -240,8 +241,19 @@ class _Adviser:
         if recommended is not None and until is not None:
             low, high = sorted((self._start, sides.index(until)))
             told += self._inferred(low, high)
+        told += self._flaking()
         if sides.tested and (beyond := sides.versions[sides.tested[-1] + 1 :]):
             told.append(f"Nothing is known of {named(beyond)}: newer than all that were tested.")
+        return told
+
+    def _flaking(self) -> list[str]:
+        """Releases from ``on`` on whose own outcome is not that of their side."""
+        sides, told = self._sides, []
+        for index in sides.tested:
+            side = sides.side(index)
+            odd = Outcome.PASS if side is Side.BAD else Outcome.FAIL
+            if index > self._start and side in _FLAKES and sides.outcomes[index] is odd:
+                told.append(f"{evidence(self._state, sides.versions[index])}, yet {_FLAKES[side]}.")
         return told
 
     def _inferred(self, low: int, high: int) -> list[str]:
