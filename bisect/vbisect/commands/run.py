@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
-from vbisect.errors import Interrupted, UsageError
+from vbisect.commands.signals import signals_as_interrupt
+from vbisect.errors import UsageError
 from vbisect.report.formats import write_reports
 from vbisect.report.progress import progress
 from vbisect.run.ask_commits import ask_commits
@@ -21,7 +18,7 @@ from vbisect.run.state import RunState
 
 def new_run(options: RunOptions, results: Path) -> tuple[RunState, Path]:
     """Check everything, make the run directory, and carry the run to its end."""
-    with _signals_as_interrupt():
+    with signals_as_interrupt():
         settings = prepare(options)
         run_dir = make_run_dir(results, settings.run_id)
         settings = settings.model_copy(update={"run_id": run_dir.name})
@@ -36,7 +33,7 @@ def old_run(run_dir: Path, *, start: str | None, end: str | None) -> tuple[RunSt
     """Resume the run in ``run_dir``; its own settings hold."""
     if start or end:
         raise UsageError("--resume goes on with the recorded range: leave out --from and --to.")
-    with _signals_as_interrupt():
+    with signals_as_interrupt():
         with progress() as display:
             state = resume_run(run_dir, display)
         _report(state, run_dir)
@@ -47,26 +44,3 @@ def _report(state: RunState, run_dir: Path) -> None:
     """The reports of a run that is over, with the commits its answer lies between."""
     ask_commits(state, run_dir, lambda line: print(f"vbisect: {line}", file=sys.stderr))
     write_reports(state, run_dir)
-
-
-@contextmanager
-def _signals_as_interrupt() -> Iterator[None]:
-    """SIGTERM and SIGHUP end a run the way Ctrl-C does, unless they are ignored (``nohup``)."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    numbers = [
-        number
-        for number in (signal.SIGTERM, signal.SIGHUP)
-        if signal.getsignal(number) is not signal.SIG_IGN
-    ]
-    before = {number: signal.signal(number, interrupt) for number in numbers}
-    try:
-        yield
-    except KeyboardInterrupt:
-        # typer would end without a word
-        raise Interrupted("interrupted") from None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
