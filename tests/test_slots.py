@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vbisect.errors import Cancelled, HostError, UsageError
-from vbisect.run.gpus import Gpu
-from vbisect.run.slots import Slot, SlotPool, gpu_notes, plan_slots
+from vbisect.run.gpus import OUTSIDE, Gpu
+from vbisect.run.slots import Slot, SlotPool, any_free, gpu_notes, plan_slots
 
 GIB = 2**30
 NEVER = threading.Event()
@@ -72,6 +72,23 @@ def test_without_gpus() -> None:
     assert gpu_notes(free(1), "none") == ()
     with pytest.raises(UsageError, match="Without GPUs"):
         plan_slots((), jobs=1, slots_per_gpu=2, asked="none")
+
+
+def test_the_only_server_of_a_run_stays_away_from_busy_gpus() -> None:
+    """It may use as many as it is told to of those that are free, and sees no other."""
+    slot = any_free(gpus("1 compute process", None, None))
+    assert (slot.gpus, slot.arguments) == (("1", "2"), ())
+    assert any_free(gpus("1 compute process", None, None), "2").gpus == (), "as it was asked for"
+    assert any_free(gpus("1 compute process", None, None), "0,2").gpus == ("2",)
+
+
+@pytest.mark.parametrize(
+    "there", [free(3), [], gpus("busy", "busy"), gpus(OUTSIDE, None), INSTANCES[:1]]
+)
+def test_the_only_server_of_a_run_is_told_nothing_needless(there: list[Gpu]) -> None:
+    """Where all are free or all busy; what others were given is not seen in any case."""
+    assert any_free(there) == Slot(0, together=False)
+    assert any_free(there, "none") == Slot(0, together=False)
 
 
 def test_gpus_asked_for() -> None:

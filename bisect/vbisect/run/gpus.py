@@ -16,6 +16,9 @@ where less than its share is free, by default 0.9 and later 0.92 of all memory, 
 itself takes some; an idle GPU's driver takes less
 (https://docs.vllm.ai/en/stable/api/vllm/config/cache/)."""
 
+OUTSIDE = "outside CUDA_VISIBLE_DEVICES"
+"""Why a GPU is busy that was given to others; no server sees it in any case."""
+
 _LIBRARY_NOT_FOUND, _DRIVER_NOT_LOADED, _NO_PERMISSION, _VERSION_MISMATCH = 12, 9, 4, 18
 """Return values of NVML (https://docs.nvidia.com/deploy/nvml-api/, nvmlReturn_t)."""
 
@@ -108,7 +111,7 @@ def _at_index(nvml: Any, index: int, visible: str | None) -> Iterator[Gpu]:
     except nvml.NVMLError as error:  # one lost GPU must not hide the others
         yield Gpu(index, "", "", None, None, f"the driver says: {one_line(str(error))}")
         return
-    outside = None if _is_visible(gpu, visible) else "outside CUDA_VISIBLE_DEVICES"
+    outside = None if _is_visible(gpu, visible) else OUTSIDE
     mode = _told(nvml, nvml.nvmlDeviceGetMigMode, handle)  # not supported by most GPUs
     if mode is None or not mode[0]:
         yield replace(gpu, busy=outside or _busy(nvml, handle, gpu))

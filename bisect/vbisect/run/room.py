@@ -7,15 +7,15 @@ from vbisect.errors import HostError, UsageError
 from vbisect.releases import Device
 from vbisect.run.gpus import Gpu, list_gpus
 from vbisect.run.settings import RunSettings
-from vbisect.run.slots import Slot, gpu_notes, plan_slots
+from vbisect.run.slots import Slot, any_free, gpu_notes, plan_slots
 
 
 def find_room(settings: RunSettings) -> tuple[tuple[Slot, ...], tuple[str, ...]]:
     """A slot for each of ``settings.jobs`` servers, and what to say of the GPUs.
 
-    A run with one server at a time that names no number of GPUs leaves the choice to vLLM. Call it
-    when no server of the run is there: that would make its GPU busy. Raises ``UsageError`` for more
-    than there is room for, ``HostError`` when too few GPUs are free.
+    A run with one server at a time that names no number of GPUs leaves the choice to vLLM, among
+    those that are free. Call it when no server of the run is there: that would make its GPU busy.
+    Raises ``UsageError`` for more than there is room for, ``HostError`` when too few GPUs are free.
     """
     sizes = {
         "jobs": settings.jobs,
@@ -24,15 +24,30 @@ def find_room(settings: RunSettings) -> tuple[tuple[Slot, ...], tuple[str, ...]]
     }
     if settings.device is Device.CPU:
         return plan_slots((), asked="none", **sizes), ()
-    if set(sizes.values()) == {1}:
-        return (Slot(0),), ()
     asked = settings.docker.gpus if settings.docker else "all"
+    if set(sizes.values()) == {1}:
+        return _room_for_one(settings, asked)
     gpus = _gpus(settings, asked)
     return plan_slots(gpus, asked=asked, **sizes), gpu_notes(gpus, asked)
 
 
+def _room_for_one(settings: RunSettings, asked: str) -> tuple[tuple[Slot, ...], tuple[str, ...]]:
+    """What can be told of the GPUs is of use, and nothing has to be known of them."""
+    if _is_remote(settings):
+        return (Slot(0),), ()
+    listing = list_gpus()
+    if listing.problem is not None:
+        return (Slot(0),), ()
+    slot = any_free(listing.gpus, asked)
+    return (slot,), gpu_notes(listing.gpus, asked) if slot.gpus else ()
+
+
+def _is_remote(settings: RunSettings) -> bool:
+    return settings.docker is not None and engine_address(settings.docker.host).remote
+
+
 def _gpus(settings: RunSettings, asked: str) -> tuple[Gpu, ...]:
-    if settings.docker is not None and engine_address(settings.docker.host).remote:
+    if _is_remote(settings):
         if not asked.replace(",", "").isdecimal():
             raise UsageError(
                 "Which GPUs of a remote host are free cannot be seen from here: name them with "

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from vbisect.errors import Cancelled, HostError, UsageError
-from vbisect.run.gpus import Gpu
+from vbisect.run.gpus import OUTSIDE, Gpu
 
 _WITHIN_SHARE = 0.95
 """How much of its part of a GPU a server is told to use: what CUDA itself takes for each process
@@ -26,18 +26,20 @@ class Slot:
 
     ``gpus`` are ids of GPUs as Docker and ``CUDA_VISIBLE_DEVICES`` take them, none for a server
     that computes on processors. ``memory_share`` is the fraction of the GPU's memory the server may
-    use, ``None`` (vLLM's own default) where the server has its GPUs for itself.
+    use, ``None`` (vLLM's own default) where the server has its GPUs for itself. ``together`` where
+    the server is to use all of its GPUs, not those of them that it needs.
     """
 
     number: int
     gpus: tuple[str, ...] = ()
     memory_share: float | None = None
+    together: bool = True
 
     @property
     def arguments(self) -> tuple[str, ...]:
         """What ``vllm serve`` is told, before what the user adds."""
         words: tuple[str, ...] = ()
-        if len(self.gpus) > 1:
+        if self.together and len(self.gpus) > 1:
             words += ("--tensor-parallel-size", str(len(self.gpus)))
         if self.memory_share is not None:
             words += ("--gpu-memory-utilization", f"{self.memory_share:.2f}")
@@ -89,6 +91,18 @@ def plan_slots(
             + (" Smaller servers can share GPUs: --slots-per-gpu." if tensor_parallel == 1 else "")
         )
     return slots[:jobs]
+
+
+def any_free(gpus: Sequence[Gpu], asked: str = "all") -> Slot:
+    """The slot of a run's only server, which takes of the free GPUs what it needs.
+
+    It names them only where one that it would see is busy; where all are, it names none. ``asked``
+    is as for ``plan_slots``, and so is what is raised.
+    """
+    chosen = [] if asked == "none" else _chosen(gpus, asked)
+    free = tuple(gpu.id for gpu in chosen if gpu.busy is None)
+    in_the_way = any(gpu.busy and gpu.busy != OUTSIDE for gpu in chosen)
+    return Slot(0, free if in_the_way else (), together=False)
 
 
 def gpu_notes(gpus: Sequence[Gpu], asked: str = "all") -> tuple[str, ...]:
