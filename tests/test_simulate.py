@@ -70,6 +70,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "untestable of three": ({"untestable": [[1, 2, 3]]}, "untestable.0: "),
     "cached beyond": ({"cached": [10]}, "cached 10 is not an index out of 0 to 9"),
     "negative time": ({"boot_s": -1}, "boot_s: Input should be greater than or equal to 0"),
+    "beyond all clocks": ({"boot_s": 1e18}, "boot_s: Input should be less than or equal to 1000"),
     "endless time": ({"fetch_s": math.inf}, "fetch_s: Input should be a finite number"),
     "no jobs": ({"jobs": 0}, "jobs: Input should be greater than or equal to 1"),
 }
@@ -78,7 +79,7 @@ WRONG_OPTIONS: dict[str, tuple[tuple[str, ...], str]] = {
     "hint beyond": (("--hint", "99"), "--hint 99: it is not one of 0 to "),
     "strategy": (("--strategy", "guess"), "--strategy guess: choose one of vbisect, linear,"),
     "confidence": (("--confidence", "1"), "--confidence 1: it must be at least 0.5 and below 1"),
-    "repeat": (("--repeat", "0"), "--repeat 0: it must be at least 1"),
+    "repeat": (("--repeat", "0"), "--repeat 0: it must be from 1 to 1000000"),
 }
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -70,6 +72,14 @@ CASES = {
     "clean's engine": Case(
         ("clean", "--docker-host", f"unix://{NO_ENGINE}"), "No Docker engine answers at", 4
     ),
+    "clean what": Case(("clean", "banana"), "'banana' is not a version"),
+    "unwritable cache": Case(
+        ("plan", *RANGE, "--device", "cpu"),
+        "The cache {tmp}/file cannot be written",
+        4,
+        {"VBISECT_CACHE_DIR": "{tmp}/file"},
+    ),
+    "endless world": Case(("simulate", "/dev/zero"), "it has more than 16 MiB"),
     "device": Case(
         ("run", *RANGE, "--device", "cuda"), "nvidia-smi lists no GPU", 4, {"PATH": "{tmp}/bin"}
     ),
@@ -158,3 +168,38 @@ def test_options_are_checked_before_anything_is_asked(
     before = sum(family_index.requests.values())
     assert vbisect.run(*RANGE, "--n", "0").returncode == 2
     assert sum(family_index.requests.values()) == before
+
+
+def test_nobody_listens(vbisect: Vbisect, tmp_path: Path) -> None:
+    """A reader that has gone, or that never was, is no error; a full disk is one line."""
+    world = tmp_path / "world.json"
+    world.write_text('{"candidates": 51, "change": null}')
+    line = f"{sys.executable} -m vbisect simulate {world}"
+    for shell, code, said in (
+        (f"{line} | true; exit ${{PIPESTATUS[0]}}", 0, ""),
+        (f"{line} >&-", 0, ""),
+        (f"{line} >&- 2>&-", 0, ""),
+        (f"{line} > /dev/full", 4, "vbisect: the disk is full\n"),
+    ):
+        done = subprocess.run(
+            ["bash", "-c", shell], env=vbisect.env, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (code, said), shell
+
+
+def test_an_interrupt_before_the_command_line_is_read(vbisect: Vbisect) -> None:
+    """Importing takes a moment, in which one may change one's mind."""
+    code = (
+        "import signal, sys\n"
+        "class Impatient:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'typer':\n"
+        "            signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Impatient())\n"
+        "from vbisect.shell import main\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=vbisect.env, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "vbisect: interrupted\n")

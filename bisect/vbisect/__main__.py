@@ -1,6 +1,6 @@
 """``python -m vbisect`` is the same as ``vbisect``."""
 
-from vbisect.cli import main
+from vbisect.shell import main
 
 if __name__ == "__main__":
     main()

@@ -18,20 +18,45 @@ _HOST = 4
 _WRONG_USAGE = 2
 
 
+def main() -> None:
+    """Run vbisect; errors a user can act on are one line, all others go to a log."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed: nobody wants to read it
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+    try:
+        from vbisect.cli import app
+    except KeyboardInterrupt:  # importing takes a moment
+        sys.exit(_interrupted())
+    sys.exit(run_app(app))
+
+
 def run_app(app: typer.Typer) -> int:
     """Run the command line; returns the exit code, with at most one line said about an error."""
     try:
         result = app(standalone_mode=False)
+        sys.stdout.flush()
     except KeyboardInterrupt:
-        print("vbisect: interrupted", file=sys.stderr)
-        return _INTERRUPTED
+        return _interrupted()
     except BrokenPipeError:
-        # whoever read the output has gone; nothing more can be said there
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return _nobody_reads()
+    except SystemExit as over:
+        if isinstance(over.__context__, BrokenPipeError):  # typer's own way with it
+            return _nobody_reads()
+        raise
     except Exception as error:
         return _explain(error)
     return result if isinstance(result, int) else 0
+
+
+def _interrupted() -> int:
+    print("vbisect: interrupted", file=sys.stderr)
+    return _INTERRUPTED
+
+
+def _nobody_reads() -> int:
+    """Whoever read the output has gone; nothing more can be said there."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
+    return 0
 
 
 def _explain(error: Exception) -> int:
@@ -44,10 +69,10 @@ def _explain(error: Exception) -> int:
         print(f"vbisect: {one_line(str(error), 1000)}", file=sys.stderr)
         return error.exit_code
     if isinstance(error, typer.Abort):
-        print("vbisect: interrupted", file=sys.stderr)
-        return _INTERRUPTED
+        return _interrupted()
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        print(f"vbisect: the disk is full: {one_line(str(error.filename or ''))}", file=sys.stderr)
+        where = f": {one_line(str(error.filename))}" if error.filename else ""
+        print(f"vbisect: the disk is full{where}", file=sys.stderr)
         return _HOST
     # typer's own usage errors: click's classes in older versions, its own copies in newer ones
     message = getattr(error, "format_message", None)

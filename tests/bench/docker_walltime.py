@@ -77,7 +77,7 @@ VBISECT = [
 AS_IT_IS = ["-m", "vbisect"]
 PULLING_NOTHING_AHEAD = [
     "-c",
-    "from vbisect.cli import main\n"
+    "from vbisect.shell import main\n"
     "from vbisect.run.runtimes.docker import DockerRuntime\n"
     "DockerRuntime.lookahead = 0\n"
     "main()",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
@@ -17,13 +16,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-
-
-def main() -> None:
-    """Run vbisect; errors a user can act on are one line, all others go to a log."""
-    from vbisect.shell import run_app
-
-    sys.exit(run_app(app))
 
 
 def _version(asked: bool) -> None:

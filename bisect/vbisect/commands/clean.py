@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from vbisect.builds.eviction import evict
 from vbisect.engine import connect, engine_answers
+from vbisect.releases.candidates import parse_version
 
 
 def remove_everything(versions: tuple[str, ...], docker_host: str | None) -> None:
-    """Remove what runs left, and say how much that freed; ``versions`` limits it to these."""
+    """Remove what runs left, and say how much that freed; ``versions`` limits it to these.
+
+    Raises ``UsageError`` for what is no version, ``HostError`` when an engine that was named does
+    not answer.
+    """
+    versions = tuple(str(parse_version(version)) for version in versions)
     if docker_host is not None or engine_answers():
         _remove_from_engine(versions, docker_host)
     _remove_environments(versions)

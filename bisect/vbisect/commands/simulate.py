@@ -24,6 +24,8 @@ from vbisect.simulate import (
     summarise,
 )
 
+_MOST_RUNS = 1_000_000
+
 
 def simulate_world(
     path: Path,
@@ -43,8 +45,8 @@ def simulate_world(
         raise UsageError(f"--strategy {strategy}: choose one of {', '.join(STRATEGIES)}.")
     if not 0.5 <= confidence < 1:
         raise UsageError(f"--confidence {confidence:g}: it must be at least 0.5 and below 1.")
-    if repeat is not None and repeat < 1:
-        raise UsageError(f"--repeat {repeat}: it must be at least 1.")
+    if repeat is not None and not 1 <= repeat <= _MOST_RUNS:
+        raise UsageError(f"--repeat {repeat}: it must be from 1 to {_MOST_RUNS}.")
     if strategy != "vbisect" and mode != Mode():
         raise UsageError("--sweep, --find-all and --hint are for --strategy vbisect.")
     world = read_world(path)

@@ -13,6 +13,7 @@ from packaging.version import Version
 from vbisect.engine import Engine, connect
 from vbisect.engine.images import plain_http_registries
 from vbisect.errors import HostError
+from vbisect.paths import cache_root, host_identity, with_tilde
 from vbisect.registry import ImageReference, Registry
 from vbisect.releases import Device, IndexUnavailable, catalogue
 from vbisect.releases.cuda import DriverFit, driver_fit, driver_needed
@@ -62,10 +63,20 @@ def findings(device: Device, docker_host: str | None, image_repo: str | None) ->
             "Without Docker, --runtime venv works.",
         )
         yield from _gpu(device, None)
+    yield _cache()
     yield _package_index(device)
     if device is Device.CPU:
         yield _compiler()
     yield from _tokens()
+
+
+def _cache() -> Finding:
+    try:
+        host_identity()
+    except HostError as error:
+        advice = "Make it writable, or name another directory in VBISECT_CACHE_DIR."
+        return Finding("cache", Verdict.MISSING, str(error), advice)
+    return Finding("cache", Verdict.OK, f"{with_tilde(cache_root())} can be written")
 
 
 def _engine(engine: Engine) -> Finding:

@@ -16,7 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from vbisect.errors import UsageError
 from vbisect.search import Change
 
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_LARGEST = 16 * 2**20
+"""Bytes; a million candidates on disk, named one by one, have half of it."""
+
+Seconds = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+"""At most 30 years: a clock that has gone too far no longer counts seconds."""
+
 Rate = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -128,7 +133,11 @@ class World(Declared):
 def read_world(path: Path) -> World:
     """Read a world from a JSON file; raises ``UsageError`` with what is wrong with it."""
     try:
-        return World.model_validate_json(path.read_bytes())
+        with path.open("rb") as file:
+            text = file.read(_LARGEST + 1)
+        if len(text) > _LARGEST:
+            raise UsageError(f"{path} is not a world: it has more than {_LARGEST // 2**20} MiB.")
+        return World.model_validate_json(text)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}.") from None
     except ValidationError as error:
