@@ -55,7 +55,7 @@ def test_the_issue_that_the_project_is_about() -> None:
         ("--max-tokens", "256"),
         ("--serve-arg", "--max-model-len 32768"),
         ("--serve-arg", "--dtype bfloat16"),
-        ("--env", "VLLM_USE_V1=0"),
+        ("--env", "VLLM_USE_V1=0; <0.11"),
     ]
     assert options(proposals, refused=True) == [
         ("--from", "0.8.5"),

@@ -51,6 +51,9 @@ _KNOWN_TO = {
 }
 """Versions that know the argument, where not all do; others would refuse to start."""
 
+_ENGINE_V0 = "VLLM_USE_V1=0"
+_HAVE_ENGINE_V0 = "<0.11"
+
 _VARIABLES = {
     "VLLM_USE_V1": re.compile("[01]"),
     "VLLM_ATTENTION_BACKEND": re.compile("[A-Z0-9_]{1,40}"),
@@ -91,6 +94,7 @@ def variable(name: str, value: str) -> tuple[str, str | None]:
     The value of one that is not taken is left out: it may be a secret.
     """
     pattern = _VARIABLES.get(name)
+    text = f"{name}={value}"
     if pattern is not None and pattern.fullmatch(value):
-        return f"{name}={value}", None
+        return (f"{text}; {_HAVE_ENGINE_V0}" if text == _ENGINE_V0 else text), None
     return name, "it is not among those that are taken from a text; add it with --env"
