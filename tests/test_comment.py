@@ -14,6 +14,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+import hostile
 from made import TOKEN, failed, passed, releases, settings, skipped, state
 from vbisect.errors import UsageError
 from vbisect.launch import Limited
@@ -40,11 +41,8 @@ TAGS = {"details", "/details", "summary", "/summary", "code", "/code"}
 INLINE = {"text", "softbreak", "html_inline", "strong_open", "strong_close", "em_open", "em_close"}
 PINGS = re.compile(r"@\w|#\d|https?://|www\.|\bgh-\d", re.IGNORECASE)
 NASTY = [
+    *hostile.NASTY,
     "@everyone",
-    "@vllm-project/maintainers",
-    "someone@example.com",
-    "#17173",
-    "vllm-project/vllm#1",
     "GH-17173",
     "https://github.com/vllm-project/vllm/issues/1",
     "www.example.com",
@@ -54,30 +52,18 @@ NASTY = [
     "````\n@everyone",
     "~~~",
     "`" * 40,
-    "<script>alert(1)</script>",
-    "<!-- ",
     "-->",
     "<!-- vbisect: 0 -->",
     "<!-- vbisect-gist: 0 0 -->",
-    "![x](http://evil)",
-    "[x](javascript:alert(1))",
-    "| a | b |",
-    "\\| a",
-    "\\",
     "&lt;b&gt; &#64;everyone",
-    "\n\n# heading",
     "\n    - item",
     "1. one",
     "- one",
     "===",
-    "**bold** _it_ ~~no~~ $x$",
-    "\x1b[31mred\x1b]0;title\x07",
-    "\u202eevil\u2066",
-    "\ud800",
+    "**bold** _it_ ~~no~~",
     "\U0001f600",
     "x" * 5000,
     "@" * 3000,
-    TOKEN,
     "Authorization: Bearer abcdefghijklmnop",
     "ghp_" + "a" * 36,
 ]

@@ -234,9 +234,11 @@ def test_a_comment_waits_for_a_rate_limit(server: GitHubServer, token: str) -> N
 
 
 def test_a_server_that_never_ends_is_given_up(server: GitHubServer) -> None:
-    """No time is left once the given time is over."""
+    """Even one that keeps on answering, a byte at a time."""
     assert "within 0 s" in fails(Unavailable, seconds=0)
     assert server.asked == []
+    server.fault("GET", "/17173$", 200, drip=True)
+    assert "within 1 s" in fails(Unavailable, seconds=1)
 
 
 REFUSALS = [

@@ -289,6 +289,15 @@ def test_what_cannot_be_done_is_one_line(
     assert poster.writes == []
 
 
+def test_the_token_of_actions_is_explained(poster: Poster) -> None:
+    """It is nobody's, so that it cannot be told which comments are its own."""
+    poster.server.fault("GET", "/user", 403, "Resource not accessible by integration")
+    done = poster()
+    assert done.returncode == 4
+    assert "integration. It has to be the token of a user.\n" in done.stderr
+    assert poster.writes == []
+
+
 def test_a_run_without_a_trial_is_not_posted(poster: Poster) -> None:
     """There is nothing to tell yet."""
     journal = poster.run_dir / "journal.jsonl"

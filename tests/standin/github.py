@@ -6,6 +6,7 @@ import json
 import re
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
@@ -14,6 +15,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 MOST_CHARACTERS = 65_536
+_CUT, _DRIP = 0, 1  # no statuses of HTTP
 
 
 @dataclass
@@ -28,7 +30,10 @@ class Asked:
 
 @dataclass
 class Fault:
-    """What some requests get in place of an answer; ``cut`` closes the connection instead."""
+    """What some requests get in place of an answer.
+
+    ``cut`` closes the connection instead, ``drip`` answers a byte at a time and never ends.
+    """
 
     method: str
     pattern: str
@@ -37,6 +42,7 @@ class Fault:
     headers: Mapping[str, str]
     times: int
     cut: bool
+    drip: bool
 
 
 @dataclass
@@ -72,6 +78,7 @@ class GitHubServer:
         self._faults: list[Fault] = []
         self._lost: list[tuple[str, str]] = []
         self._number = 0
+        self.closed = threading.Event()
         self._lock = threading.Lock()
         self._server = _Server(self)
 
@@ -86,6 +93,7 @@ class GitHubServer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.closed.set()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -104,11 +112,12 @@ class GitHubServer:
         headers: Mapping[str, str] | None = None,
         times: int = 1,
         cut: bool = False,
+        drip: bool = False,
         **more: Any,
     ) -> None:
         """Answer the next ``times`` requests of this kind with ``status``."""
         body = message if isinstance(message, bytes) else {"message": message, **more}
-        self._faults.append(Fault(method, pattern, status, body, headers or {}, times, cut))
+        self._faults.append(Fault(method, pattern, status, body, headers or {}, times, cut, drip))
 
     def lose_answers(self, method: str, pattern: str) -> None:
         """Do what the next such request asks for, and close the connection without an answer."""
@@ -146,11 +155,13 @@ class GitHubServer:
                     if not re.search(fault.pattern, asked.path):
                         continue
                     fault.times -= 1
-                    return Reply(0) if fault.cut else _fault_reply(fault)
+                    if fault.cut or fault.drip:
+                        return Reply(_DRIP if fault.drip else _CUT)
+                    return Reply(fault.status, fault.body, dict(fault.headers))
             try:
                 self._route(asked)
             except Reply as reply:
-                return Reply(0) if self._is_lost(asked) else reply
+                return Reply(_CUT) if self._is_lost(asked) else reply
             return _missing()
 
     def _is_lost(self, asked: Asked) -> bool:
@@ -282,10 +293,6 @@ def _sound(asked: Asked) -> str:
     return body
 
 
-def _fault_reply(fault: Fault) -> Reply:
-    return Reply(fault.status, fault.body, dict(fault.headers))
-
-
 def _missing() -> Reply:
     return Reply(404, {"message": "Not Found", "documentation_url": "https://docs.github.com/rest"})
 
@@ -319,8 +326,10 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         body = json.loads(raw) if raw else None
         reply = self.server.github.answer(Asked(self.command, self.path, headers, body))
-        if reply.status == 0:
+        if reply.status in (_CUT, _DRIP):
             self.close_connection = True
+            if reply.status == _DRIP:
+                self._drip()
             return
         content = reply.body
         if reply.body is not None and not isinstance(reply.body, bytes):
@@ -332,5 +341,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content or b"")
         self.wfile.flush()
+
+    def _drip(self) -> None:
+        self.send_response_only(200)
+        self.end_headers()
+        with suppress(OSError):
+            while not self.server.github.closed.wait(0.05):
+                self.wfile.write(b" ")
+                self.wfile.flush()
 
     do_GET = do_POST = do_PATCH = do_DELETE = _any

@@ -10,7 +10,15 @@ from pathlib import Path
 
 from vbisect.errors import UsageError
 from vbisect.github import Comment as PostedComment
-from vbisect.github import Gist, GitHub, GitHubError, IssueReference, NotFound, Unavailable
+from vbisect.github import (
+    Gist,
+    GitHub,
+    GitHubError,
+    IssueReference,
+    NotAllowed,
+    NotFound,
+    Unavailable,
+)
 from vbisect.github.client import comment_path, comments_path
 from vbisect.report.comment import (
     Comment,
@@ -52,7 +60,7 @@ def post(run_dir: Path, issue: str, *, gist: bool, dry_run: bool) -> None:
                 "`gh auth login`; --dry-run needs none."
             )
         reference = _now(github, reference)
-        print(_Post(state, run_dir, github, reference, comment, files).write())
+        print(one_line(_Post(state, run_dir, github, reference, comment, files).write()))
 
 
 def _now(github: GitHub, reference: IssueReference) -> IssueReference:
@@ -102,7 +110,7 @@ class _Post:
 
     def write(self) -> str:
         """Send it; returns the address of the comment."""
-        login = self.github.user().login
+        login = self._login()
         earlier = self._earlier(login)
         if not self.files:
             return self._send(self.comment.body, earlier, login)
@@ -149,6 +157,13 @@ class _Post:
             _say(f"it links to gist {gone[0]} no more; delete that if nobody needs it")
         return edited.html_url
 
+    def _login(self) -> str:
+        """Whose comments are vbisect's own; the token that Actions makes is nobody's."""
+        try:
+            return self.github.user().login
+        except NotAllowed as error:
+            raise NotAllowed(f"{error} It has to be the token of a user.") from None
+
     def _earlier(self, login: str) -> PostedComment | None:
         """vbisect's comment about the same question, by the same author."""
         settings: RunSettings = self.state.settings
@@ -164,7 +179,7 @@ class _Post:
             _say("without a token it is not known whether there is an earlier comment to edit")
             return None
         try:
-            return self._earlier(self.github.user().login)
+            return self._earlier(self._login())
         except GitHubError as error:
             _say(f"it is not known whether there is an earlier comment to edit: {error}")
             return None

@@ -61,7 +61,7 @@ class Excerpt:
 
 def both_ends(path: Path, limit: int) -> Excerpt | None:
     """The first and last ``limit // 2`` bytes of a file, or all of it; ``None`` without one."""
-    handle = _open(path)
+    handle = open_regular(path)
     if handle is None:
         return None
     with handle:
@@ -76,7 +76,7 @@ def both_ends(path: Path, limit: int) -> Excerpt | None:
 
 def around(path: Path, words: str, limit: int, scan: int) -> str | None:
     """``limit`` bytes of a file around ``words``, sought in its first and last ``scan`` bytes."""
-    handle = _open(path)
+    handle = open_regular(path)
     needle = words.encode("utf-8", errors="replace")
     if handle is None or not needle:
         return None
@@ -93,12 +93,24 @@ def around(path: Path, words: str, limit: int, scan: int) -> str | None:
 
 def first_lines(path: Path, limit: int) -> list[str]:
     """The whole lines within the first ``limit`` bytes of a file, as they are."""
-    handle = _open(path)
+    handle = open_regular(path)
     if handle is None:
         return []
     with handle:
         text = handle.read(limit).decode("utf-8", errors="replace")
     return text.split("\n")[:-1]
+
+
+def open_regular(path: Path) -> BinaryIO | None:
+    """A regular file for reading: no link that leads elsewhere, no pipe that would block."""
+    try:
+        number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except (OSError, ValueError):
+        return None
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        return None
+    return os.fdopen(number, "rb")
 
 
 def short(text: str, limit: int) -> str:
@@ -121,18 +133,6 @@ def _cut(line: str, limit: int) -> str:
     while len(as_json(line).encode()) > limit + 2 and len(line) > 8:
         line = line[: len(line) * 3 // 4] + "…"
     return line
-
-
-def _open(path: Path) -> BinaryIO | None:
-    """A regular file for reading: no link that leads elsewhere, no pipe that would block."""
-    try:
-        number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except (OSError, ValueError):
-        return None
-    if not stat.S_ISREG(os.fstat(number).st_mode):
-        os.close(number)
-        return None
-    return os.fdopen(number, "rb")
 
 
 def _slice(handle: BinaryIO, start: int, end: int, size: int) -> str:

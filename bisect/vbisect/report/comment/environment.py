@@ -9,10 +9,11 @@ from typing import Any
 
 from vbisect.report.comment.tables import tested
 from vbisect.report.comment.text import code, length
+from vbisect.report.excerpts import open_regular
 from vbisect.run.records import TrialRecord
 from vbisect.run.state import RunState
 
-_LARGEST = 4 << 20  # bytes of an environment.json that is worth reading
+_LARGEST = 4 << 20  # bytes; vbisect writes some five thousand
 
 
 def facts(state: RunState, run_dir: Path) -> list[str]:
@@ -74,12 +75,14 @@ def _host(data: dict[str, Any]) -> Iterator[str]:
 
 def _read(run_dir: Path, version: str) -> dict[str, Any]:
     """What was recorded; nothing where it is missing or damaged."""
-    path = run_dir / "trials" / version / "environment.json"
+    handle = open_regular(run_dir / "trials" / version / "environment.json")
+    if handle is None:
+        return {}
+    with handle:
+        content = handle.read(_LARGEST)
     try:
-        if path.stat().st_size > _LARGEST:
-            return {}
-        data = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        data = json.loads(content)
+    except (ValueError, RecursionError):
         return {}
     return data if isinstance(data, dict) else {}
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 from vbisect.report.comment.tables import tested
 from vbisect.report.comment.text import end_block, harmless, length, prose
+from vbisect.report.excerpts import open_regular
 from vbisect.run.state import RunState
 
 _NAMES = ("server.log", "build.log")
@@ -92,18 +92,14 @@ def _shares(wanted: list[int], limit: int) -> list[int]:
 
 
 def _end(path: Path, version: str, most: int) -> LogEnd | None:
-    """The end of a regular file; a link that leads elsewhere is not followed."""
-    try:
-        number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except (OSError, ValueError):
+    handle = open_regular(path)
+    if handle is None:
         return None
-    with os.fdopen(number, "rb") as handle:
-        facts = os.fstat(number)
-        if not stat.S_ISREG(facts.st_mode) or not facts.st_size:
-            return None
-        begin = max(0, facts.st_size - 4 * most - _MARGIN)  # 4 bytes a character at most
+    with handle:
+        size = os.fstat(handle.fileno()).st_size
+        begin = max(0, size - 4 * most - _MARGIN)  # 4 bytes a character at most
         handle.seek(begin)
-        raw = handle.read(facts.st_size - begin).decode("utf-8", errors="replace")
+        raw = handle.read(size - begin).decode("utf-8", errors="replace")
     text = harmless(raw)
     if begin:
         text = text[_MARGIN:]
@@ -111,4 +107,4 @@ def _end(path: Path, version: str, most: int) -> LogEnd | None:
     if not shown.strip():
         return None
     whole = not begin and len(shown) == len(text)
-    return LogEnd(version, path.name, shown, facts.st_size, whole)
+    return LogEnd(version, path.name, shown, size, whole)
