@@ -1,32 +1,68 @@
-"""What a run of real vLLM shows beside its outcomes."""
+"""What a run of real vLLM shows beside its outcomes: what was received, and whose a bug is.
+
+Real servers can be had here of one logging default only: of 0.10.0 and older no CPU wheel can be
+installed. What those log is tested in ``tests/test_parameters.py``, on the lines they write.
+"""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from real.runs import run
+from real.runs import owned_processes, run
+from vbisect.launch.request_log import RequestLog
 
 pytestmark = pytest.mark.real
 
 
 def test_a_text_model_is_the_control_of_one_that_sees(tmp_path: Path) -> None:
-    """Both return all choices in both releases, so there is no bug to be anybody's."""
-    words = ("--from", "0.31.0", "--to", "0.32.0", "--n", "4", "--confidence", "0.9")
+    """Both got n=8 in both releases and returned 8 choices: there is no bug to be anybody's."""
+    words = ("--from", "0.31.0", "--to", "0.32.0", "--n", "8", "--confidence", "0.9")
     models = ("--model", "tiny:qwen2_5_vl", "--control-model", "tiny:qwen2")
     code, answer = run(tmp_path, *words, *models)
     assert (code, answer["status"]) == (1, "none")
     assert answer["scope"]["scope"] == "unknown"
     assert {trial["version"] for trial in answer["trials"]} == {"0.31.0", "0.32.0"}
+    run_dir = Path(answer["run_dir"])
     for trial in answer["trials"]:
-        assert (trial["outcome"], trial["control"]["outcome"]) == ("pass", "pass")
         assert trial["control"]["observations"]["pass"] == trial["observations"]["pass"] >= 9
-        folder = Path(answer["run_dir"]) / "trials" / trial["version"]
-        pictures = []
-        for name in ("", "control"):
-            request = json.loads((folder / name / "request.json").read_text())
-            pictures.append("data:image/png" in json.dumps(request))
-            assert "Application startup complete" in (folder / name / "server.log").read_text()
+        folder = run_dir / "trials" / trial["version"]
+        for found, at in ((trial, folder), (trial["control"], folder / "control")):
+            assert (found["outcome"], found["engine"]) == ("pass", "V1")
+            assert_received(found, at, 8)
+        pictures = [
+            "data:image/png" in (at / "request.json").read_text()
+            for at in (folder, folder / "control")
+        ]
         assert pictures == [True, False]
+    assert (run_dir / "report.md").read_text().count("received n=8") == 4
+    assert owned_processes(run_dir) == []
+
+
+def test_a_release_that_loses_choices_was_asked_for_all_of_them(tmp_path: Path) -> None:
+    """Nothing was lost on the way to 0.28.0: it received n=4 and returned fewer (#52398)."""
+    generate = ("--endpoint", "generate", "--n", "4", "--fresh")
+    code, answer = run(tmp_path, "--from", "0.28.0", "--to", "0.29.0", *generate)
+    assert (code, answer["status"]) == (0, "found")
+    trials = {trial["version"]: trial for trial in answer["trials"]}
+    assert [trials[v]["outcome"] for v in ("0.28.0", "0.29.0")] == ["fail", "pass"]
+    for version, trial in trials.items():
+        assert_received(trial, Path(answer["run_dir"]) / "trials" / version, 4)
+
+
+def assert_received(found: dict[str, Any], folder: Path, n: int) -> None:
+    """The log has every request that was answered, with the parameters that were sent."""
+    sent = {"n": n, "temperature": 0.7, "top_p": 0.9, "max_tokens": 16}
+    assert found["parameters"] == {
+        "status": "received",
+        "sentence": f"received n={n}",
+        "sent": sent,
+        "received": sent,
+    }
+    logged = dict(RequestLog(folder / "server.log").new())
+    for line in (folder / "responses.jsonl").read_text().splitlines():
+        received = logged[json.loads(line)["request_id"]]
+        assert {name: received[name] for name in sent} == sent
