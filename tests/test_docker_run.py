@@ -102,6 +102,17 @@ def found(
             there.remove()
 
 
+def test_containers_say_what_they_received(found: tuple[Done, OnEngine]) -> None:
+    """By their logs, whether requests are logged by default or not."""
+    done, _ = found
+    tested = {v: t for v, t in done.trials.items() if t["outcome"] != "skip"}
+    assert min(tested, key=done.json["candidates"].index) == "0.7.3"
+    for version, trial in tested.items():
+        assert trial["parameters"]["sentence"] == "received n=4"
+        assert trial["engine"] == ("V0" if version == "0.7.3" else "V1")
+        assert trial["size_bytes"] > 2**20, "the unpacked image"
+
+
 def test_the_boundary_is_found_among_untestable_releases(found: tuple[Done, OnEngine]) -> None:
     done, _ = found
     assert done.returncode == 0, done.stderr

@@ -220,6 +220,9 @@ def test_parameters_are_compared_by_vllms_names() -> None:
     assert sampling_parameters({"messages": [], "logprobs": False}) == {"logprobs": None}
     assert sampling_parameters({"prompt": "", "logprobs": 2}) == {"logprobs": 2}
     assert sampling_parameters({"sampling_params": {"n": 4}, "n": 9}) == {"n": 4}
+    assert sampling_parameters({"prompt": "", "n": "8", "seed": [1], "top_p": None}) == {
+        "top_p": None
+    }
 
 
 def test_a_line_may_come_late(tmp_path: Path) -> None:

@@ -152,7 +152,8 @@ class NChoicesProbe:
         path = self._settings.endpoint.path
         identity = f"vbisect-{uuid.uuid4().hex}"
         _keep_request(target, self._label, path, body)
-        target.sent.append(SentRequest(id=identity, parameters=sampling_parameters(body)))
+        request = SentRequest(id=identity, parameters=sampling_parameters(body))
+        target.sent.append(request)
         timeout = httpx.Timeout(self._settings.request_timeout, connect=10)
         client = httpx.Client(
             base_url=target.base_url, headers=target.headers, trust_env=False, timeout=timeout
@@ -174,6 +175,8 @@ class NChoicesProbe:
             ) from None
         took = time.monotonic() - started
         _keep_response(target, self._label, n, identity, response, took)
+        if response.status_code >= 400:
+            target.sent.remove(request)  # vLLM logs a request once it has accepted it
         return response
 
 
@@ -184,9 +187,14 @@ def sampling_parameters(body: dict[str, Any]) -> dict[str, int | float | None]:
     """
     asked = body.get("sampling_params", body)
     sent = {name: asked[name] for name in _SAMPLING if name in asked}
+    sent = {name: value for name, value in sent.items() if _is_number(value)}
     if "messages" in body and "logprobs" in sent:
         sent["logprobs"] = asked.get("top_logprobs", 0) if sent["logprobs"] else None
     return sent
+
+
+def _is_number(value: object) -> bool:
+    return value is None or isinstance(value, int | float)
 
 
 def read(response: httpx.Response, stream: bool) -> Answer:
