@@ -1,6 +1,6 @@
 """The command line: parse, call, print; no logic."""
 
-from vbisect.cli import run, tools
+from vbisect.cli import probe, run, tools
 from vbisect.cli.application import app
 
-__all__ = ["app", "run", "tools"]
+__all__ = ["app", "probe", "run", "tools"]

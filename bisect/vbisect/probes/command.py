@@ -99,6 +99,6 @@ def _variables(target: ProbeTarget) -> dict[str, str]:
         "VBISECT_VERSION": target.version,
         "VBISECT_MODEL": target.model,
         "OPENAI_BASE_URL": f"{target.base_url}/v1",
-        "OPENAI_API_KEY": "EMPTY",
+        "OPENAI_API_KEY": target.api_key,
         OWNER_VARIABLE: str(target.owner.absolute()),
     }

@@ -59,7 +59,8 @@ class ProbeTarget:
 
     ``base_url`` has no trailing ``/v1``; ``directory`` is the trial's folder; ``owner`` the run's.
     A probe adds to ``sent`` what can be looked for in the server's log.
-    ``headers`` go with every request.
+    ``headers`` go with every request; a command is given ``api_key``. With ``trust_env`` the
+    proxies and certificates of the environment are used.
     """
 
     base_url: str
@@ -70,6 +71,8 @@ class ProbeTarget:
     given_up: threading.Event = field(default_factory=threading.Event)
     sent: list[SentRequest] = field(default_factory=list)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    api_key: str = field(default="EMPTY", repr=False)
+    trust_env: bool = False
 
 
 class NoResponse(Exception):

@@ -156,7 +156,10 @@ class NChoicesProbe:
         target.sent.append(request)
         timeout = httpx.Timeout(self._settings.request_timeout, connect=10)
         client = httpx.Client(
-            base_url=target.base_url, headers=target.headers, trust_env=False, timeout=timeout
+            base_url=target.base_url,
+            headers=target.headers,
+            trust_env=target.trust_env,
+            timeout=timeout,
         )
         started = time.monotonic()
         try:

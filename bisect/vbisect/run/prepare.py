@@ -12,17 +12,17 @@ from vbisect import __version__
 from vbisect.engine import Engine, connect, engine_answers
 from vbisect.engine.images import plain_http_registries, platform_of
 from vbisect.errors import HostError, UsageError
-from vbisect.launch.arguments import parse_serve_argument, parse_variable, refuse_secret
+from vbisect.launch.arguments import parse_serve_argument, parse_variable
 from vbisect.launch.request_log import log_arguments
 from vbisect.models.image import tiny_image_data_url
 from vbisect.paths import host_identity, with_tilde
-from vbisect.probes import CommandSettings, Endpoint, NChoicesSettings, SuiteSettings, Variation
-from vbisect.probes.suite import variations
+from vbisect.probes import Endpoint
 from vbisect.registry import ImageReference, Registry
 from vbisect.releases import Device, RangeRequest, Release, known_releases, select_range
 from vbisect.releases.candidates import Nightlies
 from vbisect.releases.nightly_image import NightlyImages
 from vbisect.releases.nightly_wheel import NightlyWheels
+from vbisect.run.asked import one_of, what_is_asked
 from vbisect.run.docker_settings import (
     BUILD_MODES,
     DockerSettings,
@@ -47,12 +47,6 @@ from vbisect.run.runtimes import RUNTIMES
 from vbisect.run.settings import RunSettings
 from vbisect.search import Find
 
-_LARGEST_N = 16384
-"""vLLM's own default limit, VLLM_MAX_N_SEQUENCES, from 0.19 on."""
-
-_GREEDY_BELOW = 1e-5
-"""Temperatures below this are none to vLLM (vllm/sampling_params.py, _SAMPLING_EPS)."""
-
 
 def prepare(options: RunOptions) -> RunSettings:
     """Check every option, resolve what moves, and list the candidates.
@@ -65,10 +59,8 @@ def prepare(options: RunOptions) -> RunSettings:
     _check_numbers(options)
     serve_args = tuple(parse_serve_argument(value) for value in options.serve_args)
     env = tuple(parse_variable(value) for value in options.env)
-    find = Find(_one_of("--find", options.find, list(Find)))
-    endpoint = Endpoint(_one_of("--endpoint", options.endpoint, list(Endpoint)))
-    command = _command(options)
-    _check_suite(options, endpoint)
+    find = Find(one_of("--find", options.find, list(Find)))
+    asked = what_is_asked(options)
     picture, images = pictures_among(options.docker.image or ())
     docker_options = replace(options.docker, image=images or None)
     runtime = choose_runtime(options.runtime, docker_options)
@@ -88,17 +80,8 @@ def prepare(options: RunOptions) -> RunSettings:
             nightlies = NightlyImages(registry, docker.image_repo, platform_of(engine))
         request = RangeRequest(options.start, options.end, options.skip)
         chosen = select_range(request, known, nightlies)
-    n_choices = NChoicesSettings(
-        endpoint=endpoint,
-        n=options.n or NChoicesSettings().n,
-        stream=options.stream,
-        temperature=options.temperature,
-        top_p=options.top_p,
-        max_tokens=options.max_tokens,
-        image=_image(picture, options, model),
-        request_timeout=options.request_timeout,
-    )
-    pictured = n_choices.image is not None
+    asked = asked.with_image(_image(picture, options, model))
+    pictured = asked.image is not None
     settings = RunSettings(
         vbisect=__version__,
         run_id=_run_id(options),
@@ -132,16 +115,16 @@ def prepare(options: RunOptions) -> RunSettings:
         control_env=control.environment if control else {},
         control_sees=pictured and control is not None and takes_pictures(control),
         picture=with_tilde(Path(picture).expanduser().absolute()) if picture else None,
-        log_args=() if command else log_arguments(serve_args),
+        log_args=() if asked.command else log_arguments(serve_args),
         serve_args=serve_args,
         env=env,
         boot_timeout=options.boot_timeout,
         releases_from=known.source,
         notes=(*known.warnings, *chosen.notes),
         excluded=tuple(r.version for r in chosen.candidates if r.version in chosen.excluded),
-        n_choices=None if command or options.suite else n_choices,
-        suite=_suite(options, n_choices),
-        command=command,
+        n_choices=asked.n_choices,
+        suite=asked.suite,
+        command=asked.command,
         candidates=chosen.candidates,
     )
     with suppress(HostError):  # a GPU that is busy now may be free when the run begins
@@ -172,7 +155,7 @@ def choose_runtime(asked: str, docker: DockerOptions) -> str:
     Raises ``UsageError`` when options for containers are given without containers.
     """
     given = [name for name, value in vars(docker).items() if value is not None]
-    if _one_of("--runtime", asked, ["auto", *RUNTIMES]) != "auto":
+    if one_of("--runtime", asked, ["auto", *RUNTIMES]) != "auto":
         runtime = asked
     else:
         meant = docker.docker_host is not None or engine_answers()
@@ -188,7 +171,7 @@ def choose_device(asked: str, engine: Engine | None = None) -> Device:
     found = bool(gpus()) if engine is None or not engine.remote else False
     if engine is not None and "nvidia" in engine.facts()["runtimes"]:
         found = True
-    if _one_of("--device", asked, ["auto", *Device]) == "auto":
+    if one_of("--device", asked, ["auto", *Device]) == "auto":
         return Device.CUDA if found else Device.CPU
     # of an engine without a GPU runtime, the engine itself says what is missing
     if asked == Device.CUDA and engine is None and not found:
@@ -215,7 +198,7 @@ def docker_settings(options: DockerOptions, device: Device) -> DockerSettings:
         images=dict(parse_image(value) for value in options.image or ()),
         gpus=parse_gpus(options.gpus or ("all" if device is Device.CUDA else "none")),
         memory=parse_memory(options.memory) if options.memory else None,
-        build=_one_of("--build", options.build or "never", list(BUILD_MODES)),
+        build=one_of("--build", options.build or "never", list(BUILD_MODES)),
         base_image=options.base_image,
         disk_budget=parse_size("--disk-budget", budget) if budget else None,
         pull_timeout=options.pull_timeout or 300,
@@ -242,12 +225,6 @@ def _image(picture: str | None, options: RunOptions, model: ResolvedModel) -> st
     return model.image or tiny_image_data_url()
 
 
-def _one_of(option: str, value: str, allowed: Sequence[str]) -> str:
-    if value not in allowed:
-        raise UsageError(f"{option} {value}: choose one of {', '.join(allowed)}.")
-    return value
-
-
 def _control(options: RunOptions, model: ResolvedModel, device: Device) -> ResolvedModel | None:
     if options.control_model is None:
         return None
@@ -265,9 +242,6 @@ def _hint(asked: str | None, candidates: Sequence[Release]) -> str | None:
 
 
 def _check_numbers(options: RunOptions) -> None:
-    for n in options.n:
-        if not 1 <= n <= _LARGEST_N:
-            raise UsageError(f"--n {n}: n must be between 1 and {_LARGEST_N}.")
     if not 0.5 <= options.confidence < 1:
         raise UsageError(
             f"--confidence {options.confidence:g}: it must be at least 0.5 and below 1."
@@ -278,75 +252,9 @@ def _check_numbers(options: RunOptions) -> None:
         ("--tp", options.tensor_parallel),
         ("--slots-per-gpu", options.slots_per_gpu),
         ("--boot-timeout", options.boot_timeout),
-        ("--request-timeout", options.request_timeout),
-        ("--command-timeout", options.command_timeout),
-        ("--max-tokens", options.max_tokens),
     ):
         if not value > 0:  # nor is "not a number"
             raise UsageError(f"{flag} {value:g}: it must be above 0.")
-    if not options.temperature >= 0:
-        raise UsageError(f"--temperature {options.temperature:g}: it must not be negative.")
-    if not 0 < options.top_p <= 1:
-        raise UsageError(f"--top-p {options.top_p:g}: it must be above 0 and at most 1.")
-
-
-def _command(options: RunOptions) -> CommandSettings | None:
-    _one_of("--probe", options.probe, ["n-choices", "command"])
-    if options.probe == "command" and not options.command:
-        raise UsageError("--probe command needs a command after --, as in: -- ./check.sh")
-    if not options.command:
-        return None
-    import shutil
-
-    found = shutil.which(options.command[0])
-    if found is None:
-        raise UsageError(f"The command {options.command[0]} is not there or not executable.")
-    for word in options.command:
-        refuse_secret("The command", word)
-    program = str(Path(found).absolute())
-    return CommandSettings(command=(program, *options.command[1:]), timeout=options.command_timeout)
-
-
-def _check_suite(options: RunOptions, endpoint: Endpoint) -> None:
-    """Raise ``UsageError`` for options that do not go with ``--suite``, or that need it."""
-    names = [variation.name for variation in _variations(options, endpoint)]
-    if not options.suite:
-        if options.bisect_on is not None:
-            raise UsageError(
-                f"--bisect-on {options.bisect_on}: it needs --suite, and names one of its "
-                f"variations: {', '.join(names)}."
-            )
-        return
-    for flag, given in (
-        ("--n", options.n),
-        ("--stream", options.stream),
-        ("a command", options.command),
-    ):
-        if given:
-            raise UsageError(f"--suite asks {', '.join(names)} by itself: leave out {flag}.")
-    if options.bisect_on is not None:
-        _one_of("--bisect-on", options.bisect_on, names)
-    if not options.temperature >= _GREEDY_BELOW:
-        raise UsageError(
-            f"--temperature {options.temperature:g}: --suite asks for several choices, which vLLM "
-            "refuses without randomness."
-        )
-
-
-def _suite(options: RunOptions, request: NChoicesSettings) -> SuiteSettings | None:
-    if not options.suite:
-        return None
-    return SuiteSettings(
-        request=request,
-        variations=_variations(options, request.endpoint),
-        bisect_on=options.bisect_on,
-    )
-
-
-def _variations(options: RunOptions, endpoint: Endpoint) -> tuple[Variation, ...]:
-    """Those of the endpoint; where the limit of n is another one, none just above the usual one."""
-    limited = any(value.startswith("VLLM_MAX_N_SEQUENCES") for value in options.env)
-    return tuple(v for v in variations(endpoint) if not (limited and v.n > _LARGEST_N))
 
 
 def _run_id(options: RunOptions) -> str:
