@@ -186,6 +186,17 @@ def test_what_comes_and_what_changes_its_default_is_told() -> None:
     assert told_of(many)["n"][0] == "0.19.0"
 
 
+def test_the_engine_that_ran_is_told_before_the_default() -> None:
+    """0.8.5 can fall back to V0; what its log says counts."""
+    state = known("0.8.5", "0.12.0")
+    assert told_of(state)["engine"][1] == "V1, V0 for some flags and hardware → V1"
+    for ran, told in (("V0", "V0 ran in 0.8.5, V1 in 0.12.0"), ("V1", None)):
+        for version, engine in (("0.8.5", ran), ("0.12.0", "V1")):
+            record = state.records[version].model_copy(update={"engine": engine})
+            state.records[version] = record
+        assert told_of(state).get("engine", ("", None))[1] == told
+
+
 def test_releases_that_were_not_read_are_said() -> None:
     assert upgrade_of(known("0.9.0", "0.9.1")).steps_limits is None
     assert "0.8.5 to 0.32.0" in (upgrade_of(known("0.7.3", "0.8.5")).steps_limits or "")

@@ -50,30 +50,25 @@ class Step:
 
 def steps_between(state: RunState, low: str, recommended: str, newest: str) -> tuple[Step, ...]:
     """The steps after ``low`` up to ``recommended``, then those beyond it up to ``newest``."""
-    way = _steps(state, Stretch.of(low, recommended))
-    beyond = _steps(state, Stretch.of(recommended, newest))
+    way = _steps(state, Stretch(low, recommended))
+    beyond = _steps(state, Stretch(recommended, newest))
     return (*way, *(replace(step, beyond=True) for step in beyond))
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """The way from ``low``, which one is on, to ``until``."""
+    """The way from release ``low``, which one is on, to ``until``."""
 
-    low: Version
-    until: Version
-
-    @classmethod
-    def of(cls, low: str, until: str) -> Stretch:
-        """From and to a release."""
-        return cls(Version(low), Version(until))
+    low: str
+    until: str
 
     def crosses(self, since: str) -> bool:
         """Whether what holds from ``since`` on is new on the way."""
-        return self.low < Version(since) <= self.until
+        return Version(self.low) < Version(since) <= Version(self.until)
 
 
 def _steps(state: RunState, stretch: Stretch) -> Iterator[Step]:
-    yield from _engine(stretch)
+    yield from _engine(state, stretch)
     yield from _platform(state, stretch)
     yield from _settings(state, stretch)
     yield from _requests(state, stretch)
@@ -87,7 +82,14 @@ def not_looked_up(low: str, until: str) -> str | None:
     return f"Arguments and variables are known for {first} to {last}; for others nothing is said."
 
 
-def _engine(stretch: Stretch) -> Iterator[Step]:
+def _engine(state: RunState, stretch: Stretch) -> Iterator[Step]:
+    """Which engine ran, where both logs tell; else which one is the default."""
+    ran = [state.records[v].engine for v in (stretch.low, stretch.until) if v in state.records]
+    if len(ran) == 2 and all(ran):
+        if ran[0] != ran[1]:
+            told = f"{ran[0]} ran in {stretch.low}, {ran[1]} in {stretch.until}"
+            yield Step(StepKind.ENGINE, "engine", stretch.until, told)
+        return
     for (_, before), (since, after) in pairwise(_ENGINES.items()):
         if stretch.crosses(since):
             told = f"{before} → {after}"
@@ -96,8 +98,8 @@ def _engine(stretch: Stretch) -> Iterator[Step]:
 
 def _platform(state: RunState, stretch: Stretch) -> Iterator[Step]:
     """CUDA, driver, torch and Python, each with all its changes on the way in one step."""
-    entries = [e for e in catalogue().values() if stretch.low <= Version(e.version)]
-    entries = [e for e in entries if Version(e.version) <= stretch.until]
+    low, until = Version(stretch.low), Version(stretch.until)
+    entries = [e for e in catalogue().values() if low <= Version(e.version) <= until]
     for name, value in _VALUES.items():
         if name in _CUDA_ONLY and state.settings.device is not Device.CUDA:
             continue
