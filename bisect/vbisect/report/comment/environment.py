@@ -18,15 +18,9 @@ _LARGEST = 4 << 20  # bytes; vbisect writes some five thousand
 
 def facts(state: RunState, run_dir: Path) -> list[str]:
     """One line of Markdown for each fact about the whole run."""
-    settings = state.settings
-    lines = [
-        f"vbisect {code(settings.vbisect, 60)}, runtime {code(settings.runtime, 60)}, "
-        f"device {code(settings.device, 60)}",
-        f"model {code(settings.model)}" + (" (two random layers)" if settings.skeleton else ""),
-    ]
     recorded = [_read(run_dir, record.version) for record in tested(state)]
     hosts = dict.fromkeys(line for data in recorded for line in _host(data))
-    return [*lines, *list(hosts)[:12]]
+    return [f"vbisect {code(state.settings.vbisect, 60)}", *list(hosts)[:12]]
 
 
 def builds(state: RunState, run_dir: Path, limit: int) -> list[list[str]]:
