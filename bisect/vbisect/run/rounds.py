@@ -58,10 +58,15 @@ class Rounds:
 
         Raises ``Untestable`` once none of them can.
         """
-        return self._round([v for v in self._askable() if self.suite.decides(v.name)])
+        told = self._round([v for v in self._askable() if self.suite.decides(v.name)])
+        if told is None:
+            unjudged = self.without_verdict()
+            assert unjudged is not None
+            raise unjudged
+        return told
 
     def along(self, decided: int) -> Round | None:
-        """Ask those that do not decide once more; ``None`` when it was often enough.
+        """Ask those that do not decide once more; ``None`` once there is no more to see of them.
 
         ``decided`` is the number of rounds that it took to decide.
         """
@@ -89,7 +94,8 @@ class Rounds:
     def _askable(self) -> list[Variation]:
         return [v for v in self.suite.variations if self.records[v.name].reason is None]
 
-    def _round(self, asked: list[Variation]) -> Round:
+    def _round(self, asked: list[Variation]) -> Round | None:
+        """``None`` when none of them could be judged."""
         seen: dict[str, Observation] = {}
         for variation in asked:
             name = variation.name
@@ -104,11 +110,7 @@ class Rounds:
                 continue
             self.records[name] = counted(self.records[name], seen[name], self.bug)
             self.crashed = seen[name].kind is FailureKind.CRASHED
-        if not seen:
-            unjudged = self.without_verdict()
-            assert unjudged is not None
-            raise unjudged
-        return _together(seen, self.bug)
+        return _together(seen, self.bug) if seen else None
 
     def _observe(self, variation: Variation) -> Observation:
         try:
