@@ -179,6 +179,12 @@ def test_a_plan_and_its_run(
     assert 2 <= len(ran.trials) <= plan["boots_worst"]
     words = vbisect("plan", *CPU, *asked, "--results", vbisect.results).stdout
     assert "candidates: 7, 60.0 to 60.6, 1 left out" in words
+    tested = sorted(ran.trials)
+    assert f"tested:     {', '.join(tested)} by earlier runs" in words
+    assert (
+        "tested:"
+        not in vbisect("plan", *CPU, *asked, "--fresh", "--results", vbisect.results).stdout
+    )
     assert f"as {len(ran.trials)} earlier trials took here" in words
 
 

@@ -36,6 +36,7 @@ def plan_lines(plan: Plan) -> list[str]:
         f"candidates: {len(plan.versions)}, {plan.versions[0]} to {plan.versions[-1]}{missing}"
         + (f", {left_out} left out" if left_out else ""),
         f"on disk:    {', '.join(plan.there) or 'none'}",
+        *_counted(plan),
         f"boots:      {plan.boots_worst} at most, {plan.boots_mean:g} on average "
         "(if no release flakes and no other is skipped)",
     ]
@@ -56,6 +57,12 @@ def plan_lines(plan: Plan) -> list[str]:
         f"{plan.request:.1f} s a request, {_source(plan)}",
     ]
     return lines
+
+
+def _counted(plan: Plan) -> list[str]:
+    if not plan.counted:
+        return []
+    return [f"tested:     {', '.join(plan.counted)} by earlier runs, which saves these boots"]
 
 
 def _source(plan: Plan) -> str:

@@ -23,13 +23,13 @@ from vbisect.registry import (
 )
 from vbisect.registry.reference import DOCKER_HUB
 from vbisect.releases.image_tags import listed
+from vbisect.run.earlier import EarlierTrials
 from vbisect.run.forecast import foresee
 from vbisect.run.rehearsal import Stage
 from vbisect.run.runtimes.venv import installed
 from vbisect.run.settings import RunSettings
 from vbisect.run.state import RunState
 from vbisect.run.times import Times, learn
-from vbisect.search import Costs
 
 if TYPE_CHECKING:
     from vbisect.engine.connection import Engine
@@ -60,7 +60,8 @@ class Plan(BaseModel):
     """What a run over ``versions`` would do at most, and on average over where the change may be.
 
     Sizes in bytes, times in seconds; ``None`` where nobody can tell beforehand. ``missing`` were
-    never published. ``fetch``, ``boot`` and ``request`` are what one of each is reckoned with, and
+    never published, ``counted`` count as earlier runs tested them and need no boot then. ``fetch``,
+    ``boot`` (with a control model: of both servers) and ``request`` are reckoned with, and
     ``learnt_from`` is the number of trials on this host that tell so.
     """
 
@@ -71,6 +72,7 @@ class Plan(BaseModel):
     jobs: int
     there: tuple[str, ...]
     missing: tuple[str, ...]
+    counted: tuple[str, ...]
     boots_worst: int
     boots_mean: float
     download_worst: int | None
@@ -93,6 +95,7 @@ def make_plan(settings: RunSettings, results: Path) -> Plan:
     The times are those of the runs below ``results``. Raises ``HostError`` when no engine answers.
     """
     times = learn(results, settings, RunState(settings))
+    counted = _counted(settings, results)
     if settings.docker is None:
         there = installed(settings, settings.candidates)
         downloads = {
@@ -104,7 +107,9 @@ def make_plan(settings: RunSettings, results: Path) -> Plan:
             for release in settings.candidates
         }
         unknown = ("How much a wheel with its dependencies takes is known once it is resolved.",)
-        return _reckon(settings, times, downloads, None, sizes_known=False, notes=unknown)
+        return _reckon(
+            settings, times, downloads, None, counted=counted, sizes_known=False, notes=unknown
+        )
     with connect(settings.docker.host) as engine:
         notes: tuple[str, ...] = ()
         try:
@@ -113,9 +118,18 @@ def make_plan(settings: RunSettings, results: Path) -> Plan:
         except HostError as error:
             downloads = {v: Download(version=v) for v in settings.versions}
             notes, sizes_known = (f"The registry could not be asked: {error}",), False
-        return _reckon(
-            settings, times, downloads, engine.disk(), sizes_known=sizes_known, notes=notes
-        )
+        disk = engine.disk()
+    return _reckon(
+        settings, times, downloads, disk, counted=counted, sizes_known=sizes_known, notes=notes
+    )
+
+
+def _counted(settings: RunSettings, results: Path) -> tuple[str, ...]:
+    """What earlier runs tested as this one would; it counts again while the build is the same."""
+    if settings.fresh:
+        return ()
+    earlier = EarlierTrials(results, settings, results / settings.run_id)
+    return tuple(version for version in settings.versions if earlier.may_find(version))
 
 
 def _downloads(settings: RunSettings, engine: Engine) -> dict[str, Download]:
@@ -178,16 +192,16 @@ def _reckon(
     downloads: dict[str, Download],
     disk: Disk | None,
     *,
+    counted: tuple[str, ...],
     sizes_known: bool,
     notes: tuple[str, ...],
 ) -> Plan:
     versions = settings.versions
     missing = [v for v in versions if downloads[v].missing and v not in settings.excluded]
     in_a_trial = 2 if settings.control_model else 1
-    costs = times.costs(settings.candidates, {v: found.share for v, found in downloads.items()})
     stage = Stage(
         aim=RunState(settings).aim,
-        costs=Costs(costs.fetch, costs.boot * in_a_trial, costs.request * in_a_trial),
+        costs=times.costs(settings.candidates, {v: found.share for v, found in downloads.items()}),
         excluded=frozenset(map(versions.index, settings.excluded)),
         missing=frozenset(map(versions.index, missing)),
         jobs=settings.jobs,
@@ -213,6 +227,7 @@ def _reckon(
         request=times.request,
         learnt_from=sum(spent.boot is not None for spent in times.earlier),
         notes=notes,
+        counted=counted,
     )
 
 

@@ -118,7 +118,15 @@ def _earlier(results: Path, settings: RunSettings) -> Iterable[Spent]:
 
 def _kind(settings: RunSettings) -> tuple[object, ...]:
     """What times are only comparable within."""
-    return settings.runtime, settings.device, settings.model, settings.control_model
+    return (
+        *(settings.runtime, settings.device, settings.model, settings.control_model),
+        _requests_at_once(settings),
+    )
+
+
+def _requests_at_once(settings: RunSettings) -> int:
+    """Requests in one observation: a suite sends all of its variations."""
+    return len(settings.suite.variations) if settings.suite else 1
 
 
 def _times(earlier: tuple[Spent, ...], state: RunState) -> Times:
@@ -131,9 +139,15 @@ def _times(earlier: tuple[Spent, ...], state: RunState) -> Times:
             USUAL_FETCH.get((settings.runtime, settings.device), _USUAL_FETCH_ELSE),
             mean,  # some builds are waited for in full, others have come meanwhile
         ),
-        boot=_usual([spent.boot for spent in own], [s.boot for s in earlier], USUAL_BOOT),
+        boot=_usual(
+            [spent.boot for spent in own],
+            [spent.boot for spent in earlier],
+            USUAL_BOOT * (2 if settings.control_model else 1),
+        ),
         request=_usual(
-            [spent.request for spent in own], [s.request for s in earlier], USUAL_REQUEST
+            [spent.request for spent in own],
+            [spent.request for spent in earlier],
+            USUAL_REQUEST * _requests_at_once(settings),
         ),
         earlier=earlier,
     )
