@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from vbisect.report.comment import to_comment
 from vbisect.report.formats import FILES, render
 from vbisect.run.state import load_state
 
@@ -21,15 +22,18 @@ RESULTS = Path(__file__).resolve().parents[2] / "results"
 PICTURE = "screenshot.png"
 RECORDED_IN = "/root"
 """The home directory of who recorded the run: its logs name it, and reports say ``~``."""
-WIDTH, HEIGHT = 1200, 1400
-"""Of the picture, in the page's own pixels; what is further down is left out."""
+WIDTH, MOST_HEIGHT = 1200, 1800
+"""Of the picture, in the page's own pixels."""
+END = "document.querySelector('#versions').closest('section').getBoundingClientRect().bottom"
+"""Where the table of versions ends; what is further down is left out."""
 
 
 def rendered(run_dir: Path) -> dict[str, str]:
-    """Every report that a run directory keeps, by its file's name."""
+    """Every report that is kept of a run, by its file's name."""
     state, _ = load_state(run_dir)
     with _home(RECORDED_IN):
-        return {name: render(format_name, state, run_dir) for name, format_name in FILES.items()}
+        made = {name: render(format_name, state, run_dir) for name, format_name in FILES.items()}
+        return {**made, "comment.md": to_comment(state, run_dir).body}
 
 
 @contextmanager
@@ -52,12 +56,13 @@ def take_picture(page: Path, picture: Path) -> None:
     with sync_playwright() as playwright:
         chromium = shutil.which("chromium")
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        opened = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
+        opened = browser.new_page(
+            viewport={"width": WIDTH, "height": MOST_HEIGHT}, color_scheme="light"
+        )
         opened.goto(page.as_uri())
         opened.wait_for_selector(".js")
-        height = min(HEIGHT, opened.evaluate("document.documentElement.scrollHeight"))
-        opened.set_viewport_size({"width": WIDTH, "height": height})
-        opened.screenshot(path=picture)
+        height = min(MOST_HEIGHT, int(opened.evaluate(END)) + 20)
+        opened.screenshot(path=picture, clip={"x": 0, "y": 0, "width": WIDTH, "height": height})
         browser.close()
 
 

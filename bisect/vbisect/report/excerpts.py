@@ -38,6 +38,8 @@ class Excerpt:
     def within(self, limit: int) -> Excerpt:
         """As much of both ends as takes ``limit`` bytes as JSON, without the note between."""
         shown = self
+        if len(self.head + self.tail) * 6 <= limit:
+            return self
         while (size := shown._size()) > limit:
             text = shown.head + shown.tail
             keep = int(len(text) * limit / size * 0.95)
@@ -130,7 +132,8 @@ def all_short(texts: list[str], limit: int) -> list[str]:
 def _cut(line: str, limit: int) -> str:
     if len(line) > limit:
         line = line[: limit - 1] + "…"
-    while len(as_json(line).encode()) > limit + 2 and len(line) > 8:
+    # no character takes more than six bytes
+    while len(line) * 6 > limit and len(as_json(line).encode()) > limit + 2 and len(line) > 8:
         line = line[: len(line) * 3 // 4] + "…"
     return line
 

@@ -14,6 +14,7 @@ from vbisect.reasons import ADVICE
 from vbisect.report.details import Section, details
 from vbisect.report.excerpts import all_short, as_json
 from vbisect.report.rows import UNTESTED, Row, rows
+from vbisect.report.upgrade import upgrade_of
 from vbisect.run.records import Answer
 from vbisect.run.scope import scope_of
 from vbisect.run.state import RunState
@@ -47,12 +48,13 @@ class Mark:
     inside: bool
 
 
-def to_html(state: RunState, run_dir: Path) -> str:
-    """Verdict, timeline, table, and the details of every tested version on demand."""
+def to_html(state: RunState, run_dir: Path, on: str | None = None) -> str:
+    """Verdict, timeline, what it means for somebody on ``on``, table, and details on demand."""
     from markupsafe import Markup
 
     template, style, script = _page()
     made = rows(state)
+    upgrade = upgrade_of(state, on)
     records = state.records.values()
     tried = [each for record in records for each in (record, record.control) if each is not None]
     return template.render(
@@ -60,6 +62,9 @@ def to_html(state: RunState, run_dir: Path) -> str:
         settings=state.settings,
         finding=state.finding,
         scope=scope_of(state),
+        upgrade=upgrade,
+        speeds={speed.version: speed for speed in upgrade.speeds},
+        sized=any(speed.size_bytes for speed in upgrade.speeds),
         marks=_marks(state, made),
         labelled=len(made) <= _LABELLED,
         counts={outcome: _count(made, outcome) for outcome in (*map(str, Outcome), UNTESTED)},
@@ -126,6 +131,11 @@ def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
+def _address(text: str) -> str:
+    """A web address as a link may lead to, or the top of the page where it is none."""
+    return plain(text) if text.startswith("https://") else "#"
+
+
 @cache
 def _page() -> tuple[Template, str, str]:
     """The template, the style sheet and the script."""
@@ -140,7 +150,9 @@ def _page() -> tuple[Template, str, str]:
         autoescape=True,
         keep_trailing_newline=True,
     )
-    environment.filters["line"] = lambda value: one_line(str(value), 1000)
+    environment.filters["line"] = lambda value, limit=1000: one_line(str(value), limit)
+    environment.filters["address"] = _address
+    environment.filters["capital"] = lambda text: text[:1].upper() + text[1:]
     environment.filters["text"] = lambda value: plain(str(value), 10_000)
     folder = files("vbisect.report") / "templates"
     style, script = (
