@@ -32,6 +32,12 @@
 
   const opener = (row) => row.querySelector("th button");
   const opened = (row) => opener(row)?.getAttribute("aria-expanded") === "true";
+  // A cell that spans more columns than are shown would make room for those that are not.
+  const narrow = matchMedia("(max-width: 40rem)");
+  const columns = () => rows[0].querySelectorAll(narrow.matches ? ":scope > :not(.wide)" : ":scope > *").length;
+  narrow.addEventListener("change", () => {
+    for (const cell of versions.querySelectorAll(".details > td")) cell.colSpan = columns();
+  });
   const open = (row) => {
     const button = opener(row);
     if (!button || opened(row)) return;
@@ -41,7 +47,7 @@
     article.setAttribute("aria-label", "Details of " + button.textContent);
     for (const section of sections) article.append(make("h3", section.title), content(section));
     const cell = make("td", undefined, article);
-    cell.colSpan = row.cells.length;
+    cell.colSpan = columns();
     const below = make("tr", undefined, cell);
     below.id = id;
     below.className = "details";
