@@ -202,6 +202,16 @@ def test_a_killed_trial_goes_on_where_it_was(vbisect: Vbisect) -> None:
     assert counts(run_dir, "observation")["60.4"] == rounds
 
 
+def test_the_control_is_asked_the_same_variations(vbisect: Vbisect) -> None:
+    control = ("--control-model", "tiny:qwen2_5_vl")
+    done = vbisect.run("--from", "60.2", "--to", "60.3", *QUICK, *control)
+    assert done.returncode == 0, done.stderr
+    assert boundary(done) == ("fix", "60.2", "60.3")
+    assert done.json["scope"]["scope"] == "everyone"
+    for trial in done.trials.values():
+        assert outcomes(trial["control"]) == outcomes(trial)
+
+
 def test_an_earlier_run_counts_for_the_same_suite_only(vbisect: Vbisect) -> None:
     ends = ("--from", "60.2", "--to", "60.3")
     first = vbisect.run(*ends, *QUICK)
