@@ -15,7 +15,10 @@ from hypothesis import strategies as st
 
 from hostile import NASTY, Hostile
 from made import TOKEN, VERSIONS, failed, passed, releases, settings, state
+from vbisect.probes import NChoicesSettings
+from vbisect.probes.suite import SuiteSettings, Variation
 from vbisect.report.html import to_html
+from vbisect.run.comparisons import KeptCommit, KeptComparison
 from vbisect.run.records import (
     Build,
     ControlRecord,
@@ -55,7 +58,9 @@ def titles(text: str) -> list[list[str]]:
 
 def full(text: str) -> RunState:
     """A run in which every word a server can choose says ``text``."""
-    made = state(text)
+    asked = Variation(name="n=1", n=1)
+    suite = SuiteSettings(request=NChoicesSettings(), variations=(asked,), bisect_on=text)
+    made = state(text, suite=suite, control_model=text)
     made.records["0.27.1"] = made.records["0.27.1"].model_copy(
         update={
             "build": Build(kind="venv", ref=text, digest=text),
@@ -71,10 +76,27 @@ def full(text: str) -> RunState:
                 received={text: 1},
             ),
             "control": ControlRecord(model=text, outcome=Outcome.FAIL, signature=text),
-            "variations": (VariationRecord(name=text, outcome=Outcome.FAIL, signature=text),),
+            "variations": (VariationRecord(name="n=1", outcome=Outcome.FAIL, signature=text),),
         }
     )
     return made
+
+
+def compared(text: str) -> tuple[KeptComparison, ...]:
+    """What GitHub may list of a change."""
+    commit = KeptCommit(sha=text, title=f"Return all n choices {text}")
+    return (
+        KeptComparison(
+            last_before="0.27.1",
+            first_after="0.29.0",
+            base=text,
+            head=text,
+            total=2,
+            commits=(commit,),
+            files=(f"vllm/entrypoints/openai/serving_chat.py{text}",),
+            problem=text,
+        ),
+    )
 
 
 def evidence(run_dir: Path, text: str, raw: bytes = b"") -> Path:
@@ -107,7 +129,8 @@ def test_the_page_keeps_its_shape(
     """Whatever servers and logs say, the page has the elements of its template and no others."""
     calm_dir = evidence(tmp_path_factory.mktemp("calm"), "x")
     hostile_dir = evidence(tmp_path_factory.mktemp("hostile"), "x" + text, raw)
-    calm, hostile = to_html(full("x"), calm_dir), to_html(full("x" + text), hostile_dir)
+    calm = to_html(full("x"), calm_dir, comparisons=compared("x"))
+    hostile = to_html(full("x" + text), hostile_dir, comparisons=compared("x" + text))
     assert shape(hostile) == shape(calm)
     assert titles(hostile) == titles(calm)
     assert hostile.count("<script") == 2

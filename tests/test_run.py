@@ -102,7 +102,7 @@ def test_the_fix_of_52398_is_found(found: Done) -> None:
 
 def test_a_run_directory_holds_the_evidence(found: Done, vbisect: Vbisect) -> None:
     run_dir = found.run_dir
-    for name in ("run.toml", "journal.jsonl", "table.csv", "report.md"):
+    for name in ("run.toml", "journal.jsonl", "table.csv", "report.md", "report.html"):
         assert (run_dir / name).stat().st_size > 0
     for version, trial in found.trials.items():
         folder = run_dir / "trials" / version
@@ -124,6 +124,8 @@ def test_a_run_directory_holds_the_evidence(found: Done, vbisect: Vbisect) -> No
     reported = vbisect("report", run_dir, "--format", "json")
     assert (reported.returncode, reported.json) == (0, found.json)
     assert vbisect("report", run_dir).stdout == (run_dir / "report.md").read_text()
+    page = vbisect("report", run_dir, "--format", "html")
+    assert page.stdout == (run_dir / "report.html").read_text()
 
 
 def test_an_unserved_endpoint_is_a_skip_and_moves_the_end(vbisect: Vbisect) -> None:

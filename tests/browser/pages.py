@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from made import failed, passed, releases, settings, skipped
+from vbisect.probes import Endpoint, NChoicesSettings
+from vbisect.probes.suite import SuiteSettings, variations
 from vbisect.report.html import to_html
+from vbisect.run.comparisons import KeptCommit, KeptComparison
 from vbisect.run.records import (
     Answer,
     Build,
@@ -23,6 +26,9 @@ from vbisect.run.records import (
 from vbisect.run.state import RunState
 from vbisect.search import Change, Outcome
 
+SUITE = SuiteSettings(
+    request=NChoicesSettings(), variations=variations(Endpoint.CHAT), bisect_on="n=8"
+)
 VERSIONS = tuple(f"0.{minor}.0" for minor in range(10, 34))
 """The candidates of the run that is looked at."""
 
@@ -64,8 +70,11 @@ class Looked:
         self._context.close()
 
 
-def written(run_dir: Path, text: str = "returned 2 of 4 choices") -> Path:
-    """The page of a run with every outcome and all evidence, in which servers say ``text``."""
+def written(run_dir: Path, text: str = "returned 2 of 4 choices", older: int = 0) -> Path:
+    """The page of a run with every outcome and all evidence, in which servers say ``text``.
+
+    So many ``older`` candidates come before ``VERSIONS``.
+    """
     last_before, first_after = "0.20.0", "0.23.0"
     fix = Answer(
         change=Change.FIX,
@@ -85,7 +94,10 @@ def written(run_dir: Path, text: str = "returned 2 of 4 choices") -> Path:
     ]
     made = RunState(
         settings=settings(
-            candidates=releases(VERSIONS), excluded=("0.15.0",), control_model="tiny:qwen2"
+            candidates=releases((*(f"0.9.{patch}" for patch in range(older)), *VERSIONS)),
+            excluded=("0.15.0",),
+            control_model="tiny:qwen2",
+            suite=SUITE,
         ),
         records={record.version: record for record in records},
         finding=Finding(
@@ -100,7 +112,17 @@ def written(run_dir: Path, text: str = "returned 2 of 4 choices") -> Path:
     for version in made.records:
         _leave_evidence(run_dir / "trials" / version, version, text)
     path = run_dir / "report.html"
-    path.write_text(to_html(made, run_dir), encoding="utf-8")
+    commit = KeptCommit(sha="0123456789" * 4, title=f"Return all n choices: {text} (#123)")
+    compared = KeptComparison(
+        last_before=last_before,
+        first_after=first_after,
+        base=f"v{last_before}",
+        head=f"v{first_after}",
+        total=2,
+        commits=(commit, commit),
+        files=("vllm/entrypoints/openai/serving_chat.py",),
+    )
+    path.write_text(to_html(made, run_dir, comparisons=(compared,)), encoding="utf-8")
     return path
 
 
@@ -110,11 +132,14 @@ def _rich(record: TrialRecord, text: str) -> TrialRecord:
     control = ControlRecord(
         model="tiny:qwen2", outcome=Outcome.PASS, observations=Tally(passes=18), parameters=seen
     )
-    variations = tuple(
+    asked = tuple(
         VariationRecord(
-            name=name, outcome=record.outcome, signature=text, observations=record.observations
+            name=variation.name,
+            outcome=record.outcome,
+            signature=text,
+            observations=record.observations,
         )
-        for name in ("n=1", "n=16", "stream", "seed")
+        for variation in SUITE.variations
     )
     return record.model_copy(
         update={
@@ -124,7 +149,7 @@ def _rich(record: TrialRecord, text: str) -> TrialRecord:
             "size_bytes": 9_400_000_000,
             "parameters": seen,
             "control": control,
-            "variations": variations,
+            "variations": asked,
             "boots": (record.observations, Tally()),
             "measured": {"latency_median": 0.41, "signatures": {text: 2, f"{text} twice": 1}},
             "notes": (text,),

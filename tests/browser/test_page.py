@@ -88,7 +88,9 @@ def test_the_verdict_comes_first(look: Look, report: Path) -> None:
         "fixed between 0.20.0 and 0.23.0"
     )
     expect(looked.page.get_by_role("banner")).to_contain_text("0.971")
-    expect(looked.page.get_by_role("region", name="For somebody on 0.10.0")).to_be_visible()
+    for name in ("For somebody on 0.10.0", "Variations", "Commits from 0.20.0 to 0.23.0"):
+        expect(looked.page.get_by_role("region", name=name)).to_be_visible()
+    expect(looked.page.get_by_role("link", name="PR 123").first).to_be_visible()
     stops = looked.page.locator(".timeline").get_by_role("link")
     expect(stops).to_have_count(len(VERSIONS))
     expect(stops.first).to_have_accessible_name("0.10.0: fail, tested as number 1")
@@ -190,6 +192,20 @@ def test_an_address_names_a_version(look: Look, report: Path) -> None:
     looked.page.reload()
     expect(looked.details("0.20.0")).to_be_visible()
     looked.requests.pop()
+
+
+def test_many_candidates_fit(look: Look, axe: str, tmp_path: Path) -> None:
+    """Of more candidates than have room for their names, the timeline shows the shapes."""
+    looked = look(written(tmp_path, older=130), **DESK)
+    stops = looked.page.locator(".timeline").get_by_role("link")
+    expect(stops).to_have_count(130 + len(VERSIONS))
+    expect(stops.first).to_have_accessible_name("0.9.0: untested")
+    expect(stops.first).to_have_text("")
+    looked.page.get_by_role("link", name="0.20.0: fail").click()
+    expect(looked.details("0.20.0")).to_be_in_viewport()
+    looked.page.get_by_label("Find").fill("0.9.12")
+    expect(looked.page.get_by_role("status")).to_have_text("11 of 154 shown")
+    assert violations(looked, axe) == []
 
 
 def test_without_scripts_the_table_is_there(look: Look, report: Path) -> None:

@@ -36,7 +36,7 @@ def _csv(state: RunState, run_dir: Path, on: str | None) -> str:
 def _html(state: RunState, run_dir: Path, on: str | None) -> str:
     from vbisect.report.html import to_html
 
-    return to_html(state, run_dir, on)
+    return to_html(state, run_dir, on, read_comparisons(run_dir))
 
 
 def _json(state: RunState, run_dir: Path, on: str | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -15,6 +16,8 @@ from vbisect.report.details import Section, details
 from vbisect.report.excerpts import all_short, as_json
 from vbisect.report.rows import UNTESTED, Row, rows
 from vbisect.report.upgrade import upgrade_of
+from vbisect.report.variations import names, troubles, variation_rows
+from vbisect.run.comparisons import KeptComparison
 from vbisect.run.records import Answer
 from vbisect.run.scope import scope_of
 from vbisect.run.state import RunState
@@ -48,13 +51,18 @@ class Mark:
     inside: bool
 
 
-def to_html(state: RunState, run_dir: Path, on: str | None = None) -> str:
+def to_html(
+    state: RunState,
+    run_dir: Path,
+    on: str | None = None,
+    comparisons: Sequence[KeptComparison] = (),
+) -> str:
     """Verdict, timeline, what it means for somebody on ``on``, table, and details on demand."""
     from markupsafe import Markup
 
     template, style, script = _page()
     made = rows(state)
-    upgrade = upgrade_of(state, on)
+    upgrade = upgrade_of(state, on, comparisons)
     records = state.records.values()
     tried = [each for record in records for each in (record, record.control) if each is not None]
     return template.render(
@@ -64,6 +72,9 @@ def to_html(state: RunState, run_dir: Path, on: str | None = None) -> str:
         scope=scope_of(state),
         upgrade=upgrade,
         speeds={speed.version: speed for speed in upgrade.speeds},
+        variation_names=names(state),
+        variation_rows=variation_rows(state),
+        troubles=troubles(state),
         sized=any(speed.size_bytes for speed in upgrade.speeds),
         marks=_marks(state, made),
         labelled=len(made) <= _LABELLED,
@@ -131,6 +142,12 @@ def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
+def _outcome(cell: str) -> str:
+    """The outcome that a cell of the table of variations begins with; "n/a" counts as untested."""
+    word = cell.partition(" ")[0].rstrip(":")
+    return word if word in list(Outcome) else UNTESTED
+
+
 def _address(text: str) -> str:
     """A web address as a link may lead to, or the top of the page where it is none."""
     return plain(text) if text.startswith("https://") else "#"
@@ -152,6 +169,7 @@ def _page() -> tuple[Template, str, str]:
     )
     environment.filters["line"] = lambda value, limit=1000: one_line(str(value), limit)
     environment.filters["address"] = _address
+    environment.filters["outcome"] = _outcome
     environment.filters["capital"] = lambda text: text[:1].upper() + text[1:]
     environment.filters["text"] = lambda value: plain(str(value), 10_000)
     folder = files("vbisect.report") / "templates"
