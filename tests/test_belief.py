@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from vbisect.search import (
     Aim,
+    BootContext,
     Boundary,
     Change,
     Conclusion,
@@ -310,7 +311,7 @@ def test_several_flaky_changes_have_a_confidence_each() -> None:
     assert [boundary.first_after for boundary in found.boundaries] == [1, 3]
     assert all((boundary.confidence or 0) > 0.95 for boundary in found.boundaries)
     once = seen_of({0: good, 1: bad[:1], 2: bad, 3: good, 4: good, 5: good})
-    assert next_picks(aim, once) == (1,)
+    assert 1 in next_picks(aim, once, free=6)
 
 
 def test_what_is_running_is_left_to_tell_its_part() -> None:
@@ -332,3 +333,35 @@ def test_an_end_to_a_search_that_cannot_be_sure() -> None:
         seen, begun = search(aim, 25, Change.FIX, lambda bad, _: 0.06 if bad else 0.04, dice)
         assert begun <= most_boots(51) + 4
         assert conclude_seen(aim, seen).verdict is not Verdict.FOUND
+
+
+def test_an_end_that_passes_is_asked_for_a_bug_that_is_rare() -> None:
+    """A bug that shows in a tenth of the requests would show there before "no change" is said."""
+    for seen, index, least in (
+        (Seen({}), 0, 36),
+        (Seen({0: P}), 50, 36),
+        (Seen({0: F}), 50, 0),
+        (Seen({0: P}), 25, 0),
+    ):
+        assert boot_context(Aim(51), seen, index, SECONDS).least_passes == least
+    context = boot_context(Aim(51), Seen({}), 0, SECONDS)
+    assert judge_boot(Counts(35, 0), context) is None
+    assert judge_boot(Counts(36, 0), context) is P
+    assert judge_boot(Counts(0, 5), context) is F
+    dear = replace(SECONDS, request=60)
+    assert boot_context(Aim(51), Seen({}), 0, dear).least_passes == 0
+
+
+def test_an_interrupted_boot_counts_for_the_release() -> None:
+    """It is taken together with the one after it, in which a request is made at least."""
+    interrupted = replace(BootContext(0.95), earlier=((17, 0),))
+    assert judge_boot(Counts(0, 0), interrupted) is None
+    assert judge_boot(Counts(1, 0), interrupted) is P
+    assert judge_boot(Counts(0, 1), interrupted) is F
+
+
+def test_a_release_that_never_failed_does_not_fail() -> None:
+    """However much those beside it flake."""
+    seen = seen_of({0: [(17, 1)], 4: [(60, 1)]})
+    context = boot_context(Aim(5), seen, 2)
+    assert {judge_boot(Counts(number, 0), context) for number in range(1, 301)} <= {None, P}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from driving import Done, Vbisect, counts, events, world
+from driving import Done, Vbisect, counts, events, wait, world
 from standin.behaviour import Behaviour
 from standin.index import PackageIndex
 
@@ -102,6 +102,21 @@ def test_the_lower_end_says_what_the_bug_is(vbisect: Vbisect) -> None:
     assert (crashed["outcome"], crashed["reason"]) == ("skip", "different failure")
     assert done.returncode == 3
     assert done.json["answer"]["suspects"] == ["92.1", "92.2"]
+
+
+def test_a_failure_waits_for_no_end_once_the_bug_is_known(vbisect: Vbisect, tmp_path: Path) -> None:
+    """The upper end is still under trial when a release between the ends has failed."""
+    gate = tmp_path / "gate"
+    script = f"[ $VBISECT_VERSION = 90.6 ] || exit 1; until [ -e {gate} ]; do sleep 0.05; done"
+    ends = ("--from", "90.0", "--to", "90.6", "--jobs", "2", "--confidence", "0.6")
+    run = vbisect.start(*ends, "--", "sh", "-c", script)
+    try:
+        run_dir = run.run_dir
+        assert wait(lambda: counts(run_dir, "trial_finished").total() >= 2, 120), events(run_dir)
+        assert "90.6" not in counts(run_dir, "trial_finished")
+    finally:
+        gate.touch()
+    assert run.end().returncode == 0
 
 
 def probing(journal: list[dict[str, Any]]) -> bool:

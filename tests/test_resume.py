@@ -140,6 +140,8 @@ def test_killed_at_every_step_of_a_trial(vbisect: Vbisect) -> None:
     trial = done.trials["80.2"]
     assert trial["observations"]["pass"] == kept + 1
     assert f"{kept} observations are from before an interruption." in trial["notes"]
+    # Each server that was asked is a boot of its own.
+    assert [boot["pass"] for boot in trial["boots"]] == [1, 2, 1]
 
 
 def test_killed_together_with_its_guards(vbisect: Vbisect) -> None:

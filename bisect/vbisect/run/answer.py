@@ -11,6 +11,7 @@ from vbisect.search import (
     Boundary,
     Change,
     Conclusion,
+    Find,
     Outcome,
     Verdict,
     conclude_seen,
@@ -65,6 +66,8 @@ def _unsure(state: RunState, conclusion: Conclusion, likeliest: Answer | None) -
     if not before or not after:
         return None
     change = Change.FIX if outcomes[before[0]] is Outcome.FAIL else Change.BREAK
+    if state.settings.find is not Find.AUTO:
+        change = Change(state.settings.find)
     return Answer(
         change=likeliest.change if likeliest else change,
         last_before=versions[before[-1]],
@@ -127,6 +130,8 @@ def _no_change(
     state: RunState, conclusion: Conclusion, tested: list[TrialRecord]
 ) -> tuple[Status, str]:
     if conclusion.verdict is Verdict.UNSURE:
+        if conclusion.more_changes:
+            return Status.INCONCLUSIVE, "what was seen cannot come from one change"
         return Status.INCONCLUSIVE, "the releases flake, and what was seen allows no answer"
     if conclusion.verdict is Verdict.OTHER_CHANGE:
         change = conclusion.boundaries[-1]
@@ -197,12 +202,13 @@ def _warnings(
 
 def _flakes(state: RunState, conclusion: Conclusion) -> list[str]:
     """Releases that were recorded on one side, and are on the other by all that was seen."""
-    if conclusion.verdict is not Verdict.FOUND or len(conclusion.boundaries) != 1:
+    boundaries = conclusion.boundaries
+    if conclusion.verdict is not Verdict.FOUND or not boundaries:
         return []
-    [boundary] = conclusion.boundaries
     texts = []
     for index, outcome in sorted(state.outcomes.items()):
-        fails = (index >= boundary.first_after) == (boundary.change is Change.BREAK)
+        changed = sum(boundary.first_after <= index for boundary in boundaries) % 2 == 1
+        fails = changed == (boundaries[0].change is Change.BREAK)
         if outcome is (Outcome.PASS if fails else Outcome.FAIL):
             record = state.records[state.settings.versions[index]]
             seen = record.observations

@@ -104,7 +104,7 @@ def run_control(
         signature=record.signature,
         failure_kind=record.failure_kind,
         observations=record.observations,
-        boots=(record.observations,) if record.observations.total else (),
+        boots=record.boots or ((record.observations,) if record.observations.total else ()),
         seconds=record.seconds,
         engine=record.engine,
         parameters=record.parameters,

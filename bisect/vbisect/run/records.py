@@ -82,12 +82,21 @@ Bug = frozenset[tuple[str, FailureKind]]
 
 
 class Partial(Frozen):
-    """What was observed in a trial that has not finished: tally, last failure and its kind."""
+    """What was observed in a trial that has not finished: tally, last failure and its kind.
+
+    ``tally`` is of its latest boot; ``before`` are those of boots that were interrupted before.
+    """
 
     tally: Tally = Tally()
+    before: tuple[Tally, ...] = ()
     signature: str | None = None
     kind: FailureKind | None = None
     variations: tuple[VariationRecord, ...] = ()
+
+    @property
+    def boots(self) -> tuple[Tally, ...]:
+        """The boots that were asked anything, in order."""
+        return tuple(tally for tally in (*self.before, self.tally) if tally.total)
 
 
 class Build(Frozen):
@@ -232,6 +241,7 @@ class TrialRecord(Frozen):
             return self.model_copy(update={"boots": self.boots or (self.observations,)})
         again_skipped = self.outcome is Outcome.SKIP
         kept, seen = (earlier, Tally()) if again_skipped else (self, self.observations)
+        boots = self.boots if self.boots and not again_skipped else (seen,)
         before = {variation.name: variation for variation in earlier.variations}
         variations = () if again_skipped else self.variations
         passed = kept.outcome is Outcome.PASS
@@ -241,7 +251,7 @@ class TrialRecord(Frozen):
         return kept.model_copy(
             update={
                 "observations": earlier.observations.plus(seen),
-                "boots": (*earlier.boots, seen),
+                "boots": (*earlier.boots, *boots),
                 "signature": kept.signature or earlier.signature,
                 "was_there": earlier.was_there,
                 "earlier_run": kept.earlier_run or earlier.earlier_run,

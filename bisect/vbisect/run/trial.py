@@ -8,7 +8,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -90,6 +91,7 @@ class _Trial:
     tear_down: TearDown
     given_up: threading.Event
     boot_turn: AbstractContextManager[None]
+    before: tuple[Tally, ...] = ()
     tally: Tally = field(default_factory=Tally)
     settled: Outcome | None = None
     signature: str | None = None
@@ -110,9 +112,10 @@ class _Trial:
         probe, earlier = self.spec.probe, self.spec.earlier
         if isinstance(probe, SuiteSettings) and (skip := nothing_to_ask(probe, self.spec.version)):
             raise skip
-        self.tally, self.signature, self.kind = earlier.tally, earlier.signature, earlier.kind
-        if self.tally.total:
-            self.notes.append(f"{self.tally.total} observations are from before an interruption.")
+        self.before, self.signature, self.kind = earlier.boots, earlier.signature, earlier.kind
+        if self.before:
+            told = self._whole.total
+            self.notes.append(f"{told} observations are from before an interruption.")
         self.spec.directory.mkdir(parents=True, exist_ok=True)
         fetched = self._timed("fetch", fetch)
         self.build, self.size_bytes = fetched.build, fetched.size_bytes
@@ -202,7 +205,7 @@ class _Trial:
                 settled = self._judge_crash()
                 break
         with suppress(Untestable):  # what does not decide does not undo a verdict either
-            while (along := rounds.along(self.tally.total)) is not None:
+            while (along := rounds.along(self._whole.total)) is not None:
                 self._emit_observation(along.observation)
         if settled is Outcome.PASS and (skip := rounds.without_verdict()) is not None:
             raise skip
@@ -244,15 +247,24 @@ class _Trial:
             watcher.join()
 
     def _judge(self) -> Outcome | None:
-        if self.tally.other and not self.tally.fails:
-            if self.tally.total >= STEADY_FAILURES:
+        whole = self._whole
+        if whole.other and not whole.fails:
+            if whole.total >= STEADY_FAILURES:
                 raise self._different_failure()
             return None
-        return judge_boot(self.tally.counts, self.spec.context)
+        known = self.spec.context.earlier
+        interrupted = ((tally.passes, tally.fails) for tally in self.before)
+        context = replace(self.spec.context, earlier=(*known, *interrupted))
+        return judge_boot(self.tally.counts, context)
+
+    @property
+    def _whole(self) -> Tally:
+        """All observations of this trial, those of boots that were interrupted among them."""
+        return reduce(Tally.plus, self.before, self.tally)
 
     def _judge_crash(self) -> Outcome:
         """A crash ends the boot, so one is all that can be seen of it."""
-        if not self.tally.fails:
+        if not self._whole.fails:
             raise self._different_failure()
         self.notes.append("The server died while it was being probed; that counts as the failure.")
         return Outcome.FAIL
@@ -265,7 +277,7 @@ class _Trial:
         )
 
     def _is_bug(self, seen: Observation) -> bool:
-        known = self.spec.reference or (self.kind if self.tally.fails else None)
+        known = self.spec.reference or (self.kind if self._whole.fails else None)
         return seen.kind == (known or seen.kind)
 
     def _take(self, seen: Observation, *, is_bug: bool) -> None:
@@ -293,6 +305,7 @@ class _Trial:
     def _emit_observation(self, seen: Observation) -> None:
         partial = Partial(
             tally=self.tally,
+            before=self.before,
             signature=self.signature,
             kind=self.kind,
             variations=tuple(self.rounds.records.values()) if self.rounds else (),
@@ -326,15 +339,17 @@ class _Trial:
         )
 
     def record(self, outcome: Outcome, skip: Untestable | None = None) -> TrialRecord:
-        """The record of this trial as it stands."""
+        """The record of this trial as it stands; an interrupted boot is a boot of its own."""
+        whole = self._whole
         return TrialRecord(
             version=self.spec.version,
             outcome=outcome,
             reason=skip.reason if skip else None,
             detail=skip.detail if skip else None,
-            signature=self.signature if outcome is not Outcome.PASS or self.tally.fails else None,
-            failure_kind=self.kind if outcome is not Outcome.SKIP and self.tally.fails else None,
-            observations=self.tally,
+            signature=self.signature if outcome is not Outcome.PASS or whole.fails else None,
+            failure_kind=self.kind if outcome is not Outcome.SKIP and whole.fails else None,
+            observations=whole,
+            boots=(*self.before, self.tally) if self.before else (),
             reported_version=self.reported_version,
             build=self.build,
             seconds=Seconds(**{name: round(value, 3) for name, value in self.seconds.items()}),

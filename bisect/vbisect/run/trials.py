@@ -202,13 +202,16 @@ class Trials:
     ) -> TrialRecord:
         """``record``, or the skip that it is when the failing end fails in another way.
 
-        A failure is told from the bug by the ends, the lower one first, so it waits for those that
-        are under trial beside it.
+        Until a failure was recorded, it is told from the bug by the ends, the lower one first, so
+        it waits for those that are under trial beside it. A boot of a failing release in which
+        every request passed has no failure to tell.
         """
-        if record.outcome is not Outcome.FAIL:
+        if record.outcome is not Outcome.FAIL or not record.observations.fails:
             return record
         with self._trial_over:
-            while any(self._rank(other) < self._rank(pick) for other in self._under_trial):
+            while self._state.reference is None and any(
+                self._rank(other) < self._rank(pick) for other in self._under_trial
+            ):
                 if given_up.is_set():
                     raise Cancelled
                 self._trial_over.wait(_GLANCE_SECONDS)

@@ -17,7 +17,9 @@ from vbisect.search.confidence import STEADY_FAILURES, Counts, judge, weakest
 from vbisect.search.models import NO_EVIDENCE, Evidence, evidence_of, log_bad, log_good
 from vbisect.search.outcome import Outcome
 from vbisect.search.quickest import binary_entropy
+from vbisect.search.requests import passes_needed, rare_passes_needed
 from vbisect.search.seen import Costs, Seen, flaky
+from vbisect.search.sides import Sides
 from vbisect.search.weighing import Weighing
 
 MOST_REQUESTS = 300
@@ -35,9 +37,10 @@ class BootContext:
     """What judging one boot of a release needs to know; plain numbers, so that it can travel.
 
     ``weakest`` has the passes and fails of the failing release that fails least often.
-    ``earlier`` holds passes and fails of each earlier boot of the release; ``bad`` and ``good`` are
+    ``earlier`` holds passes and fails of each earlier boot of the release, while nothing was flaky
+    of those that were interrupted; ``bad`` and ``good`` are
     the sums over the other releases of either side. ``least_bits`` is what a request must tell
-    once there were ``least_requests``.
+    once there were ``least_requests``; with fewer than ``least_passes`` no release passes.
     """
 
     confidence: float
@@ -48,6 +51,7 @@ class BootContext:
     good: Evidence = NO_EVIDENCE
     least_bits: float = 0.0
     least_requests: int = 10
+    least_passes: int = 0
 
 
 def boot_context(aim: Aim, seen: Seen, index: int, costs: Costs | None = None) -> BootContext:
@@ -56,7 +60,8 @@ def boot_context(aim: Aim, seen: Seen, index: int, costs: Costs | None = None) -
     told = (failing.passes, failing.fails) if failing else None
     ends = testable_ends(aim.count, seen.outcomes)
     if not flaky(seen) or ends is None:
-        return BootContext(aim.confidence, weakest=told)
+        least = _least_passes(aim, seen, index, costs or _USUAL)
+        return BootContext(aim.confidence, weakest=told, least_passes=least)
     bad, good = _other_sides(aim, seen, ends, index)
     earlier = tuple((boot.passes, boot.fails) for boot in boots_of(aim, seen, index))
     return BootContext(
@@ -74,13 +79,7 @@ def boot_context(aim: Aim, seen: Seen, index: int, costs: Costs | None = None) -
 def _other_sides(aim: Aim, seen: Seen, ends: Ends, index: int) -> tuple[Evidence, Evidence]:
     """What was seen of the bad and of the good releases, ``index`` itself left out."""
     if aim.sweep or aim.find_all:
-        # With any number of changes only what a release came to says on which side it is.
-        sides = {Outcome.FAIL: NO_EVIDENCE, Outcome.PASS: NO_EVIDENCE}
-        for other in seen.judged:
-            if other != index:
-                own = evidence_of(boots_of(aim, seen, other))
-                sides[seen.outcomes[other]] = sides[seen.outcomes[other]].plus(own)
-        return sides[Outcome.FAIL], sides[Outcome.PASS]
+        return Sides(aim, seen).without(index)
     belief = believe(aim, seen, ends, Weighing(None))
     return belief.sides_without(index)
 
@@ -91,12 +90,20 @@ def judge_boot(now: Counts, context: BootContext) -> Outcome | None:
     The outcome is that of the release: earlier boots of it count for which one it is, and not for
     whether this boot has been asked enough.
     """
-    if not context.flaky:
-        return judge(now, context.confidence, _counts(context.weakest))
     if not now.total:
         return None
+    whole = Counts(
+        now.passes + sum(passes for passes, _ in context.earlier),
+        now.fails + sum(fails for _, fails in context.earlier),
+    )
+    if not context.flaky:
+        if not whole.fails and whole.passes < context.least_passes:
+            return None
+        return judge(whole, context.confidence, _counts(context.weakest))
     if now.total < MOST_REQUESTS and not _is_enough(now, context):
         return None
+    if not (whole.passes and whole.fails):
+        return Outcome.FAIL if whole.fails else Outcome.PASS
     return Outcome.FAIL if _odds(now, context, of_boot=False) > 0 else Outcome.PASS
 
 
@@ -151,6 +158,22 @@ def _least_requests(costs: Costs) -> int:
     """Requests that take half as long as the boot: until then they are the cheaper evidence."""
     most = 0.5 * costs.boot / costs.request if costs.request else math.inf
     return round(min(max(most, 10), 60))
+
+
+def _least_passes(aim: Aim, seen: Seen, index: int, costs: Costs) -> int:
+    """The clean requests that an end needs on which "no change" may come to rest.
+
+    No other release is asked then, so a bug has to show at the end itself. Where requests are dear
+    an end is asked no more than any other release.
+    """
+    ends = testable_ends(aim.count, seen.outcomes)
+    if ends is None or index not in (ends.low, ends.high):
+        return 0
+    if any(seen.outcomes.get(end) is Outcome.FAIL for end in (ends.low, ends.high)):
+        return 0
+    wanted = rare_passes_needed(aim.confidence)
+    more = wanted - passes_needed(aim.confidence)
+    return wanted if more * costs.request <= 0.5 * costs.boot else 0
 
 
 def _counts(pair: tuple[int, int] | None) -> Counts | None:

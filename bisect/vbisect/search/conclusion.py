@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 from vbisect.search.aim import Aim
 from vbisect.search.belief import Belief, Piece, believe
 from vbisect.search.belief_picks import standing
 from vbisect.search.boundary import Boundary, Conclusion, Ends, Verdict, conclude
-from vbisect.search.confidence import pass_confidence, weakest
-from vbisect.search.models import log_bad, log_good
+from vbisect.search.confidence import Counts, pass_confidence, weakest
+from vbisect.search.models import Evidence, log_bad, log_good
 from vbisect.search.outcome import Change, Outcome
 from vbisect.search.seen import Seen, flaky
+from vbisect.search.sides import Sides
 from vbisect.search.weighing import Weighing
 from vbisect.search.windows import confidences
 
@@ -32,7 +34,7 @@ def conclude_seen(aim: Aim, seen: Seen) -> Conclusion:
     if not flaky(seen):
         return _with_confidence(plain, [_plain_confidence(aim, seen, b) for b in plain.boundaries])
     if aim.sweep or aim.find_all:
-        return _of_several(aim, seen, plain)
+        return _of_several(aim, seen)
     return _of_one(aim, seen, plain.ends)
 
 
@@ -50,16 +52,31 @@ def _of_one(aim: Aim, seen: Seen, ends: Ends) -> Conclusion:
         return Conclusion(Verdict.OTHER_CHANGE, boundaries, ends, (), more)
     if best.mass < aim.confidence:
         return Conclusion(Verdict.NO_CHANGE, (), ends, (), more)
+    if _is_upside_down(seen, best):
+        return Conclusion(Verdict.UNSURE, (), ends, (), more_changes=True)
     return Conclusion(Verdict.FOUND, boundaries, ends, boundaries[0].suspects, more)
 
 
-def _of_several(aim: Aim, seen: Seen, plain: Conclusion) -> Conclusion:
-    """Every boundary that the outcomes show; the newest of the kind looked for has to be sure."""
+def _of_several(aim: Aim, seen: Seen) -> Conclusion:
+    """Every boundary between bad and good releases; each of the kind looked for has to be sure.
+
+    So has to be on which side every release is: one that is taken for the other hides a change.
+    """
+    sides = Sides(aim, seen)
+    seen = replace(seen, outcomes=sides.outcomes)
+    plain = conclude(aim.count, seen.outcomes, find=aim.find)
     told = _with_confidence(plain, confidences(aim, seen, plain.boundaries))
     wanted = [boundary for boundary in told.boundaries if aim.find.wants(boundary.change)]
-    if wanted and (wanted[-1].confidence or 0) < aim.confidence:
-        return replace(told, verdict=Verdict.UNSURE)
-    return told
+    allowed = 1 - aim.confidence
+    doubts = sides.doubts
+    unsure = [boundary for boundary in wanted if 1 - (boundary.confidence or 0) > allowed]
+    if not unsure and sum(doubts.values()) <= allowed:
+        return told
+    suspects = {index for boundary in wanted for index in boundary.suspects}
+    for before, after in pairwise(seen.judged):
+        if max(doubts[before], doubts[after]) > allowed / len(doubts):
+            suspects |= {*range(before + 1, after + 1)}
+    return replace(told, verdict=Verdict.UNSURE, suspects=tuple(sorted(suspects)))
 
 
 def _with_confidence(conclusion: Conclusion, sure: Sequence[float]) -> Conclusion:
@@ -95,6 +112,8 @@ def _suspects(aim: Aim, belief: Belief) -> tuple[int, ...]:
     Places that nothing seen can tell apart are left out together or not at all.
     """
     wanted = [piece for piece in belief.pieces if aim.find.wants(piece.change)]
+    if 2 * sum(piece.mass for piece in wanted) < belief.changed:
+        return ()  # a change of the other kind is likelier
     masses: dict[tuple[int, int], float] = {}
     for piece in wanted:
         place = (piece.first, piece.last)
@@ -110,6 +129,24 @@ def _suspects(aim: Aim, belief: Belief) -> tuple[int, ...]:
         held += mass
         suspects += range(first, last + 1)
     return tuple(sorted(suspects))
+
+
+def _is_upside_down(seen: Seen, piece: Piece) -> bool:
+    """Whether the bad side of a change was seen to fail no more than its good side.
+
+    So it comes where a stretch is unlike both of its sides: no single change explains that.
+    """
+    fix = piece.change is Change.FIX
+    bad, good = (piece.last_before, piece.last) if fix else (piece.last, piece.last_before)
+    beside = seen.boots.keys() >= {bad, good}
+    return _fails_no_more(piece.bad, piece.good) or (
+        beside and _fails_no_more(seen.total(bad), seen.total(good))
+    )
+
+
+def _fails_no_more(bad: Evidence | Counts, good: Evidence | Counts) -> bool:
+    """Whether the first failed in no larger a share of its requests than the second."""
+    return bad.fails * (good.passes + good.fails) <= good.fails * (bad.passes + bad.fails)
 
 
 def _contradicts(belief: Belief) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from vbisect.search.aim import Aim
 from vbisect.search.belief_picks import belief_picks, belief_pointless
 from vbisect.search.plain import plain_picks, plain_pointless
@@ -9,6 +11,7 @@ from vbisect.search.quickest import Seconds
 from vbisect.search.repeats import repeat_picks
 from vbisect.search.requests import expected_requests
 from vbisect.search.seen import Costs, Seen, flaky
+from vbisect.search.sides import Sides
 
 
 def next_picks(aim: Aim, seen: Seen, costs: Costs | None = None, free: int = 1) -> tuple[int, ...]:
@@ -23,8 +26,10 @@ def next_picks(aim: Aim, seen: Seen, costs: Costs | None = None, free: int = 1) 
     if not flaky(seen):
         return plain_picks(aim, seen, seconds, free)
     if aim.sweep or aim.find_all:
-        picks = plain_picks(aim, seen, seconds, free)
-        return picks + repeat_picks(aim, seen, free - len(picks))
+        sides = Sides(aim, seen)
+        told = replace(seen, outcomes=sides.outcomes)
+        picks = plain_picks(aim, told, seconds, free)
+        return picks + repeat_picks(aim, told, sides, free - len(picks))
     return belief_picks(aim, seen, seconds, free)
 
 
