@@ -96,6 +96,9 @@ def test_the_likely_ones_come_first(github: GitHubServer, tmp_path: Path) -> Non
         "7 of 7 [commits](https://github.com/vllm-project/vllm/compare/v0.28.0...v0.29.0)" in text
     )
     assert "[PR 52399](https://github.com/vllm-project/vllm/pull/52399)" in text
+    assert 'href="https://github.com/vllm-project/vllm/pull/52399">PR 52399' in render(
+        "html", made, tmp_path
+    )
     assert json.loads(render("json", made, tmp_path))["upgrade"]["commits"][0]["total"] == 7
 
 
