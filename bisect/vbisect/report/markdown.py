@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~$&])")
 _LONGEST_BLOCK = 20_000
 _AT_START = re.compile(r"^(\d*)([-=.)])(?=\s|[-=]*$)")
-_LINKED = re.compile(r"@|#(?=\d)|\b(?:GH(?=-)|https?:|ftp:|www(?=\.))", re.IGNORECASE)
+_LINKED = re.compile(r"@|#(?=\d)|GH(?=-)|https?:|ftp:|www(?=\.)", re.IGNORECASE)
 
 
 def to_markdown(

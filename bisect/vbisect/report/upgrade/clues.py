@@ -57,15 +57,16 @@ def clues_of(state: RunState) -> Clues:
     """What the run asked, what went wrong there, and with which arguments."""
     weights: dict[str, float] = {}
     paths: list[str] = []
-    asked = state.settings.n_choices
+    suite = state.settings.suite
+    asked = suite.request if suite else state.settings.n_choices
     if asked is not None:
         words, path = _ENDPOINTS[asked.endpoint]
         weights |= {words: 2.0}
         paths.append(path)
-        if max(asked.n) > 1:
+        if suite or max(asked.n) > 1:
             weights |= _CHOICES
             paths.append(_CHOICES_PATHS)
-        if asked.stream:
+        if suite or asked.stream:
             weights[r"stream\w*"] = 2.0
     for word in _of_failures(state) | _of_arguments(state.settings) | _of_model(state.settings):
         weights.setdefault(rf"\b{re.escape(word)}\b", 1.0)
