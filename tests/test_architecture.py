@@ -14,7 +14,7 @@ import vbisect
 PACKAGE = Path(vbisect.__file__).parent
 PURE = {"__future__", "collections.abc", "dataclasses", "enum", "itertools", "math", "typing"}
 VIRTUAL = PURE | {"functools", "heapq", "pathlib", "pydantic", "random", "statistics"}
-HEAVY = ("pandas", "jinja2", "httpx", "pydantic", "rich", "docker", "uv")
+HEAVY = ("jinja2", "httpx", "pydantic", "rich", "docker", "uv")
 
 
 def imports(path: Path) -> set[str]:

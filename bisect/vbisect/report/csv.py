@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
+
 from vbisect.report.rows import COLUMNS, rows
 from vbisect.report.variations import names, variation_rows
 from vbisect.run.state import RunState
 from vbisect.text import plain
 
-_WHOLE_NUMBERS = ("passes", "fails", "size_bytes", "order", "control_passes", "control_fails")
-_TEXTS = (
-    *("version", "outcome", "finding", "parameters", "engine"),
-    *("reported_version", "build", "digest"),
-    *("control_outcome", "control_finding", "control_parameters"),
-)
 _FORMULA_STARTS = tuple("=+-@＝＋－＠")
 
 
@@ -21,23 +18,19 @@ def to_csv(state: RunState) -> str:
 
     The variations of a suite have a column each, after all others.
     """
-    import pandas
-
-    table = pandas.DataFrame([row.values() for row in rows(state)], columns=list(COLUMNS))
-    for column in _WHOLE_NUMBERS:
-        table[column] = table[column].astype("Int64")
-    for column in _TEXTS:
-        table[column] = [_cell(value) for value in table[column]]
+    suite = names(state)
     cells = {row.version: row.cells for row in variation_rows(state)}
-    for place, name in enumerate(names(state)):
-        asked = [cells[v][place] if v in cells else None for v in state.settings.versions]
-        table[f"variation {name}"] = [_cell(value) for value in asked]
-    text: str = table.to_csv(index=False, lineterminator="\n")
-    return text
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*COLUMNS, *(f"variation {name}" for name in suite)])
+    for row in rows(state):
+        asked = cells.get(row.version, ("",) * len(suite))
+        writer.writerow([_cell(value) for value in (*row.values().values(), *asked)])
+    return text.getvalue()
 
 
-def _cell(value: object) -> str | None:
+def _cell(value: object) -> object:
     if not isinstance(value, str):
-        return None
+        return value
     text = plain(value)
     return "'" + text if text.lstrip().startswith(_FORMULA_STARTS) else text
