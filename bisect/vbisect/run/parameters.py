@@ -13,8 +13,8 @@ from vbisect.launch.request_log import RequestLog
 from vbisect.probes import SentRequest
 from vbisect.run.records import ParametersSeen, ParametersStatus
 
-_LAG_SECONDS = 2.0
-"""How much later than its answer a request may get into the log."""
+_LAG_SECONDS = 5.0
+"""How much later than its answer a request may get into the log: an engine hands it on."""
 
 _GLANCE_SECONDS = 0.02
 _GREEDY_BELOW = 1e-5
