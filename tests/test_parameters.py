@@ -243,7 +243,7 @@ def test_a_line_may_come_late(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("log", "engine"),
+    ("log", "said"),
     [
         ("INFO 05-12 [llm_engine.py:234] Initializing a V0 LLM engine (v0.7.3) with config", "V0"),
         ("(EngineCore pid=1) INFO Initializing a V1 LLM engine (v0.32.0) with config", "V1"),
@@ -251,11 +251,31 @@ def test_a_line_may_come_late(tmp_path: Path) -> None:
         ("Initializing a V1 LLM engine (v0.8.0)\nInitializing a V0 LLM engine (v0.8.0)", "V0"),
     ],
 )
-def test_the_engine_is_what_the_log_says(tmp_path: Path, log: str, engine: str | None) -> None:
+def test_the_engine_is_what_the_log_says(tmp_path: Path, log: str, said: str | None) -> None:
     """The last one counts; where none is named nothing is guessed."""
     (tmp_path / "server.log").write_text(f"Initializing a V0 LLM engine (v0)\n{log}\n")
-    assert engine_version(tmp_path / "server.log", since=34) == engine
+    assert engine_version(tmp_path / "server.log", since=34) == said
     assert engine_version(tmp_path / "nowhere") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "n"),
+    [
+        ("0.8.5-chat", "V0", 8),
+        ("0.27.1-generate", "V1", 4),
+        ("0.31.0-chat-image", "V1", 8),
+        ("0.32.0-chat", "V1", 8),
+    ],
+)
+def test_real_logs_of_both_defaults_are_read(name: str, version: str, n: int) -> None:
+    """0.8.5 logged requests by itself, prompt and all; the others when told to."""
+    log = Path(__file__).parent / "data" / "logs" / f"{name}.log"
+    assert engine_version(log) == version
+    requests = list(RequestLog(log).new())
+    assert requests
+    for _, received in requests:
+        seen = compared([{**SENT, "n": n}], [received])
+        assert (seen.status, seen.sentence) == ("received", f"received n={n}")
 
 
 def test_the_recorded_run_says_which_engine_ran(recorded_logs: list[Path]) -> None:

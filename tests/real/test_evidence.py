@@ -1,7 +1,7 @@
 """What a run of real vLLM shows beside its outcomes: what was received, and whose a bug is.
 
-Real servers can be had here of one logging default only: of 0.10.0 and older no CPU wheel can be
-installed. What those log is tested in ``tests/test_parameters.py``, on the lines they write.
+Of 0.10.0 and older, which log requests by default, no CPU wheel can be installed here as it is.
+What one of them logged once its dependencies were replaced by hand is in ``tests/data/logs``.
 """
 
 from __future__ import annotations
