@@ -17,6 +17,8 @@ Section = dict[str, Any]
 """``{"title", "pairs": [[name, value], …] | "text" | "head" with "rows"}``, all strings."""
 
 _LOGS = ("server.log", "command.log", "build.log")
+_LEAST_OF_ENVIRONMENT = 300
+"""Less of it says nothing; it is left out where so many trials share the page."""
 _SCAN_BYTES = 64 * 1024
 """Bytes at either end of a log in which the words of a diagnosis are sought."""
 
@@ -143,6 +145,8 @@ def _evidence(record: TrialRecord, folder: Path, budget: int) -> Iterator[Sectio
         if cause is not None:
             yield _titled(f"{name}, around the diagnosis", text=cause)
         yield _text(name, log, budget // 3)
+    if budget // 6 < _LEAST_OF_ENVIRONMENT:
+        return
     environment = both_ends(folder / "environment.json", budget // 6)
     if environment is not None:
         yield _text("Environment", environment, budget // 6)
