@@ -99,8 +99,10 @@ def test_a_release_fails_as_long_as_any_variation_fails(vbisect: Vbisect) -> Non
     assert {v["observations"]["pass"] for v in fixed["variations"]} == {1}
     folder = done.run_dir / "trials" / "60.3"
     asked = [json.loads(line) for line in (folder / "responses.jsonl").read_text().splitlines()]
-    assert {line["variation"] for line in asked} == set(names)
+    assert {line["variation"].partition(",")[0] for line in asked} == set(names)
     assert json.loads((folder / "request-seed.json").read_text())["body"]["seed"]
+    assert json.loads((folder / "request-n=0.json").read_text())["body"]["n"] == 0
+    assert json.loads((folder / "request-n=0, then n=1.json").read_text())["body"]["n"] == 1
     # the same in every report
     with (done.run_dir / "table.csv").open() as table:
         rows = {row["version"]: row for row in csv.DictReader(table)}

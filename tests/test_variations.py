@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,7 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from made import VERSIONS, settings
-from vbisect.probes import Endpoint, FailureKind, NChoicesSettings, Observation, SuiteSettings
+from standin.scripted import Asked, Reply, ScriptedServer
+from vbisect.probes import (
+    Endpoint,
+    FailureKind,
+    NChoicesSettings,
+    Observation,
+    ProbeTarget,
+    SentRequest,
+    SuiteSettings,
+)
 from vbisect.probes.suite import probe_of, variations
 from vbisect.reasons import SkipReason, Untestable
 from vbisect.report.csv import to_csv
@@ -220,6 +230,28 @@ def test_an_error_in_place_of_a_refusal_is_a_failure() -> None:
     assert rounds.records["stream"].reason is SkipReason.SERVER_ERROR
     assert rounds.records["n=0"].failure_kind is FailureKind.SERVER_ERROR
     assert rounds.records["n=0"].signature == "scripted, instead of a refusal"
+
+
+@pytest.mark.parametrize(("status", "accepted"), [(400, [1]), (200, [0])])
+def test_what_a_server_refused_is_not_looked_for_in_its_log(
+    tmp_path: Path, status: int, accepted: list[int]
+) -> None:
+    """All that was accepted is, of this variation and of those before it."""
+
+    def answer(asked: Asked) -> Reply:
+        wrong = json.loads(asked.body)["n"] == 0
+        choice = {"index": 0, "finish_reason": "stop", "message": {"content": "x"}}
+        return Reply(status if wrong else 200, {"choices": [] if wrong else [choice]})
+
+    [refused] = suite(("n=0",)).variations
+    before = SentRequest(id="before", parameters={"n": 8})
+    with ScriptedServer() as server:
+        server.on(Endpoint.CHAT.path, answer)
+        target = ProbeTarget(server.url, "m", "0.30.0", tmp_path, tmp_path, sent=[before])
+        seen = probe_of(refused, NChoicesSettings()).observe(target)
+    assert seen.passed is (status == 400)
+    assert target.sent[0] == before
+    assert [request.parameters["n"] for request in target.sent[1:]] == accepted
 
 
 def test_an_endpoint_that_is_not_there_ends_the_trial() -> None:

@@ -24,14 +24,13 @@ class RefusalProbe:
 
     def __init__(self, wrong: NChoicesSettings, right: NChoicesSettings, label: str) -> None:
         self._wrong = NChoicesProbe(wrong, label)
-        self._right = NChoicesProbe(right, label)
+        self._right = NChoicesProbe(right, f"{label}, then n=1")
         self._n = wrong.n[0]
 
     def observe(self, target: ProbeTarget) -> Observation:
         """Ask once. A server error is for the caller to judge, who knows whether it died."""
         began = time.monotonic()
         response = self._wrong.send(target, self._n)
-        target.sent.pop()  # what is refused gets into no log
         failure = _failure(response)
         if failure is None:
             read(self._right.send(target, 1), stream=False)
