@@ -72,6 +72,26 @@ def test_a_flaky_bug_is_found(vbisect: Vbisect, jobs: str) -> None:
     assert "releases flake: going on until 0.95 is reached" in done.stderr
 
 
+def test_a_clean_boot_is_kept_whatever_the_release_counts_as(
+    vbisect: Vbisect, tmp_path: Path
+) -> None:
+    """96.3 fails two of its first three requests and none later: all that was asked counts."""
+    calls = tmp_path / "calls"
+    script = (
+        f'echo $VBISECT_VERSION >>{calls}; n=$(grep -cx "$VBISECT_VERSION" {calls}); '
+        "case $VBISECT_VERSION in 96.[456]) exit 0;; 96.3) [ $n -gt 3 ] && exit 0;; esac; "
+        "exit $((n % 2))"
+    )
+    done = vbisect.run("--from", "96.0", "--to", "96.6", "--", "sh", "-c", script)
+    trial = done.trials["96.3"]
+    assert trial["outcome"] != "skip"
+    asked = calls.read_text().split().count("96.3")
+    assert sum(boot["pass"] + boot["fail"] for boot in trial["boots"]) == asked
+    assert len(trial["boots"]) >= 2
+    assert all(boot["pass"] for boot in trial["boots"][1:])
+    assert not any("could not be tested" in note for note in trial["notes"])
+
+
 def test_a_good_release_may_fail_now_and_then(vbisect: Vbisect) -> None:
     done = vbisect.run("--from", "95.0", "--to", "95.3", "--n", "4")
     right(done, "95.1", "95.2")

@@ -17,7 +17,7 @@ from vbisect.search.confidence import STEADY_FAILURES, Counts, judge, weakest
 from vbisect.search.models import NO_EVIDENCE, Evidence, evidence_of, log_bad, log_good
 from vbisect.search.outcome import Outcome
 from vbisect.search.quickest import binary_entropy
-from vbisect.search.requests import passes_needed, rare_passes_needed
+from vbisect.search.requests import end_passes_needed
 from vbisect.search.seen import Costs, Seen, flaky
 from vbisect.search.sides import Sides
 from vbisect.search.weighing import Weighing
@@ -60,7 +60,7 @@ def boot_context(aim: Aim, seen: Seen, index: int, costs: Costs | None = None) -
     told = (failing.passes, failing.fails) if failing else None
     ends = testable_ends(aim.count, seen.outcomes)
     if not flaky(seen) or ends is None:
-        least = _least_passes(aim, seen, index, costs or _USUAL)
+        least = _least_passes(aim, seen, index)
         return BootContext(aim.confidence, weakest=told, least_passes=least)
     bad, good = _other_sides(aim, seen, ends, index)
     earlier = tuple((boot.passes, boot.fails) for boot in boots_of(aim, seen, index))
@@ -160,20 +160,17 @@ def _least_requests(costs: Costs) -> int:
     return round(min(max(most, 10), 60))
 
 
-def _least_passes(aim: Aim, seen: Seen, index: int, costs: Costs) -> int:
+def _least_passes(aim: Aim, seen: Seen, index: int) -> int:
     """The clean requests that an end needs on which "no change" may come to rest.
 
-    No other release is asked then, so a bug has to show at the end itself. Where requests are dear
-    an end is asked no more than any other release.
+    No other release is asked then, so the bug has to show at the end itself.
     """
     ends = testable_ends(aim.count, seen.outcomes)
     if ends is None or index not in (ends.low, ends.high):
         return 0
     if any(seen.outcomes.get(end) is Outcome.FAIL for end in (ends.low, ends.high)):
         return 0
-    wanted = rare_passes_needed(aim.confidence)
-    more = wanted - passes_needed(aim.confidence)
-    return wanted if more * costs.request <= 0.5 * costs.boot else 0
+    return end_passes_needed(aim.confidence)
 
 
 def _counts(pair: tuple[int, int] | None) -> Counts | None:

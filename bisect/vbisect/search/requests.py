@@ -15,13 +15,16 @@ def passes_needed(confidence: float) -> int:
     return max(1, math.ceil(confidence / (1 - confidence) - 1 - 1e-9))
 
 
-def rare_passes_needed(confidence: float) -> int:
-    """The clean requests after which a bug is not taken to show in a tenth of them or more.
+def end_passes_needed(confidence: float) -> int:
+    """The clean requests of an end after which "no change" may be said.
 
-    It takes half of the error that an answer may have.
+    A bug that shows in a tenth of the requests would have shown, with half of the error that an
+    answer may have; but no more than twice as many as other releases need.
     """
     error = (1 - confidence) / 2
-    return max(passes_needed(confidence), math.ceil(math.log(error) / math.log(1 - _RARE) - 1e-9))
+    rare = math.ceil(math.log(error) / math.log(1 - _RARE) - 1e-9)
+    needed = passes_needed(confidence)
+    return min(max(needed, rare), 2 * needed)
 
 
 def expected_requests(confidence: float) -> float:
