@@ -18,8 +18,14 @@ import hostile
 from made import TOKEN, failed, passed, releases, settings, skipped, state
 from vbisect.errors import UsageError
 from vbisect.launch import Limited
+from vbisect.probes import NChoicesSettings, SuiteSettings
+from vbisect.probes.n_choices import Endpoint
+from vbisect.probes.suite import variations
+from vbisect.reasons import SkipReason
 from vbisect.report.comment import GistLink, gist_files, is_ours, length, marker, to_comment
 from vbisect.report.comment.strip import strip
+from vbisect.report.html import to_html
+from vbisect.run.answer import finding_of
 from vbisect.run.records import (
     Answer,
     Build,
@@ -240,7 +246,7 @@ def test_the_strip_draws_suspects_as_a_stretch() -> None:
     """Never as one place; the change is a stroke only when it is exact."""
     made = state()
     drawn = strip(made)
-    assert drawn.line == "<code>0.27.1 ✗  ├  0.28.0 ○  0.29.0 ✓  ┤  0.30.0 ○  0.32.0 ✓</code>"
+    assert drawn.line == "<code>0.27.1 ✗  ├  0.28.0 ○  0.29.0 ✓  ┤  0.30.0 ·  0.32.0 ✓</code>"
     assert "├ ┤ the change is in one of these" in drawn.legend
     assert "│" not in drawn.line + drawn.legend
     assert made.finding is not None
@@ -249,7 +255,41 @@ def test_the_strip_draws_suspects_as_a_stretch() -> None:
     made.finding = made.finding.model_copy(update={"answer": exact, "changes": ()})
     assert "0.28.0 ○  │  0.29.0 ✓" in strip(made).line
     made.finding = None
-    assert strip(made).line == "<code>0.27.1 ✗  0.28.0 ○  0.29.0 ✓  0.30.0 ○  0.32.0 ✓</code>"
+    assert strip(made).line == "<code>0.27.1 ✗  0.28.0 ○  0.29.0 ✓  0.30.0 ·  0.32.0 ✓</code>"
+
+
+def test_a_change_is_drawn_no_narrower_than_the_answer(tmp_path: Path) -> None:
+    """Where releases flake, the likeliest place of a change is not said to be its place."""
+    versions = ("1.0", "1.1", "1.2", "1.3", "1.4", "1.5")
+    records = [
+        failed("1.0", "m", fails=5, passes=20),
+        failed("1.2", "m", fails=3, passes=22),
+        passed("1.3", 60),
+        passed("1.5", 90),
+    ]
+    made = RunState(
+        settings(candidates=releases(versions)),
+        records={record.version: record.after(None) for record in records},
+    )
+    made.finding = finding = finding_of(made)
+    assert finding.status is Status.INCONCLUSIVE
+    assert finding.answer is not None
+    assert finding.answer.suspects == ("1.3", "1.4", "1.5")
+    assert strip(made).line == "<code>1.0 ✗  1.1 ·  1.2 ✗  ├  1.3 ✓  1.4 ·  1.5 ✓  ┤</code>"
+    page = to_html(made, tmp_path)
+    tags = re.findall(r">([0-9.]+)</button> <span class=.tag.>([a-z ]+)<", page)
+    assert tags == [("1.2", "last before"), ("1.3", "suspect"), ("1.5", "first after")]
+
+
+def test_a_change_that_is_only_probable_is_drawn_as_such() -> None:
+    """As the verdict says it."""
+    made = state()
+    assert made.finding is not None
+    assert made.finding.answer is not None
+    changed = {"exact": True, "suspects": ("0.29.0",), "confidence": 0.9}
+    unsure = made.finding.answer.model_copy(update=changed)
+    made.finding = made.finding.model_copy(update={"answer": unsure, "changes": (unsure,)})
+    assert strip(made).legend.endswith("│ probably the change")
 
 
 @given(st.data())
@@ -298,6 +338,10 @@ def test_parameters_control_and_variations_have_their_place(tmp_path: Path) -> N
             "variations": (
                 VariationRecord(name="n=16", outcome=Outcome.PASS),
                 VariationRecord(name="stream", outcome=Outcome.FAIL, signature="no end"),
+                VariationRecord(
+                    name="n=0", outcome=Outcome.SKIP, reason=SkipReason.VARIATION_NOT_ASKED
+                ),
+                VariationRecord(name="seed", outcome=Outcome.SKIP),
             ),
         }
     )
@@ -305,8 +349,9 @@ def test_parameters_control_and_variations_have_their_place(tmp_path: Path) -> N
     head = "| version | outcome | pass / fail | what was seen | parameters in the server's log | "
     assert head + "the same with <code>tiny:qwen2</code> | boot |" in body
     assert "<code>received n=8</code> | ✓ pass 18 / 0 as asked |" in body
-    assert "| version | <code>n=16</code> | <code>stream</code> |" in body
-    assert "| 0.27.1 | ✓ | ✗ <code>no end</code> |" in body
+    heads = [f"<code>{name}</code>" for name in ("n=16", "stream", "n=0", "seed")]
+    assert f"| version | {' | '.join(heads)} |" in body
+    assert "| 0.27.1 | ✓ | ✗ <code>no end</code> | n/a |  |" in body
 
 
 def test_an_unfinished_run_says_so(tmp_path: Path) -> None:
@@ -333,6 +378,24 @@ def test_the_marker_is_that_of_the_question() -> None:
     probe = settings().n_choices
     assert probe is not None
     assert marker(settings(n_choices=probe.model_copy(update={"n": (16,)}))) != plain
+    patient = probe.model_copy(update={"request_timeout": 900.0})
+    assert marker(settings(n_choices=patient)) == plain
+    engine = Limited(text="VLLM_USE_V1=0", specifier="<0.11")
+    assert (
+        len({plain, marker(settings(env=(engine,))), marker(settings(serve_args=(engine,)))}) == 3
+    )
+
+
+def test_the_marker_of_a_suite_is_that_of_its_request() -> None:
+    """Not of the variations that a version of vbisect knows."""
+    asked = variations(Endpoint.CHAT)
+    suite = SuiteSettings(request=NChoicesSettings(), variations=asked)
+    plain = marker(settings(suite=suite, n_choices=None))
+    assert plain != marker(settings())
+    fewer = suite.model_copy(update={"variations": asked[:3]})
+    assert marker(settings(suite=fewer, n_choices=None)) == plain
+    one = suite.model_copy(update={"bisect_on": "stream"})
+    assert marker(settings(suite=one, n_choices=None)) != plain
 
 
 def test_a_gist_is_linked_and_remembered(tmp_path: Path) -> None:

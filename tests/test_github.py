@@ -221,6 +221,7 @@ def test_a_comment_is_not_written_twice(
     told = fails(Unavailable, "comment")
     assert server.count("POST") == 1
     assert "did not say whether it wrote" in told
+    assert "again finds out, and writes nothing twice." in told
 
 
 def test_a_comment_waits_for_a_rate_limit(server: GitHubServer, token: str) -> None:

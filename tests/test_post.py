@@ -237,6 +237,17 @@ def test_a_comment_whose_answer_was_lost_counts(poster: Poster) -> None:
     assert len(poster.comments) == len(poster.server.gists) == 1
 
 
+def test_a_gist_whose_answer_was_lost_may_be_there(poster: Poster) -> None:
+    """Nobody can look for it, so it is not said that nothing is written twice."""
+    poster.server.lose_answers("POST", "/gists")
+    done = poster("--gist")
+    assert done.returncode == 4
+    assert len(poster.server.gists) == 1
+    assert poster.comments == []
+    assert "makes another gist; if there is one of this among yours, delete that." in done.stderr
+    assert "nothing twice" not in done.stderr
+
+
 def test_a_rate_limit_is_waited_for_and_said(poster: Poster) -> None:
     """However it is worded."""
     poster.server.fault("POST", "/comments", 403, "secondary rate limit", {"retry-after": "1"})

@@ -23,8 +23,9 @@ from vbisect.report.markdown import to_markdown
 from vbisect.report.rows import COLUMNS, finding, rows
 from vbisect.report.rows import tested_rows as shown_rows
 from vbisect.report.terminal import answer_lines
-from vbisect.run.records import Build, Finding, Status
+from vbisect.run.records import Answer, Build, Finding, Status
 from vbisect.run.state import RunState
+from vbisect.search import Change
 
 RUN_DIR = Path("/results/r")
 
@@ -113,7 +114,7 @@ def test_the_markdown_report_says_it_all() -> None:
     assert "**FOUND**" in text
     assert "| fix | 0.27.1 | 0.29.0 | no | 0.28.0, 0.29.0 | 0.950 |" in text
     assert "| 0.27.1 | fail | 0 / 5 | returned 3 of 4 choices |" in text
-    assert "5 candidates, 0 of them not tested" in text
+    assert "5 candidates, 1 of them not tried" in text
     assert ADVICE[SkipReason.EXITED_BEFORE_READY] in text
     assert state().settings.replay_command() in text
     assert "NOT FINISHED" in to_markdown(RunState(settings()))
@@ -203,6 +204,22 @@ def test_reports_can_always_be_written(tmp_path_factory: pytest.TempPathFactory,
         assert (run_dir / name).read_bytes().decode("utf-8")
     assert set(FILES) == {"table.csv", "report.md", "report.html"}
     assert set(FORMATS) >= {"md", "html", "csv", "json"}
+
+
+@given(st.floats(0, 1))
+@example(0.9999)
+@example(0.957)
+def test_no_confidence_is_rounded_up(confidence: float) -> None:
+    """What is not certain is never shown as 1.000."""
+    answer = Answer(
+        change=Change.FIX,
+        last_before="1",
+        first_after="2",
+        exact=True,
+        suspects=("2",),
+        confidence=confidence,
+    )
+    assert confidence - 0.001 < float(answer.shown_confidence) <= confidence + 1e-9
 
 
 def test_every_reason_has_advice() -> None:

@@ -68,6 +68,11 @@ def test_suspects_are_no_fix() -> None:
     assert "fixed in one of 1.2, 1.3, 1.4; 1.4 is the earliest that is known" in (
         advice.recommendation
     )
+    broken = advise(ran("ppssff"), on="1.2")
+    assert broken.recommended is None
+    assert broken.recommendation == (
+        "It was broken in one of 1.2, 1.3, 1.4; 1.1 is the last that passes."
+    )
     assert advice.changes[0].certainty is Certainty.ONE_OF_SEVERAL
     assert "Nothing is known of 1.2, 1.3 (not testable: exited before ready)." in (
         advice.changes[0].why

@@ -104,7 +104,9 @@ class GitHub:
     def create_gist(self, description: str, files: Mapping[str, str]) -> Gist:
         """A secret gist of ``files``, name to content."""
         sent = {"description": description, "public": False, "files": _contents(files)}
-        return self._send("POST", "/gists", "a gist", sent).read(Gist, "a gist")
+        again = "makes another gist; if there is one of this among yours, delete that"
+        request = Request("POST", self.address.of("/gists"), "a gist", sent, again)
+        return self._transport.send(request).read(Gist, "a gist")
 
     def update_gist(self, gist: str, files: Mapping[str, str | None]) -> Gist:
         """Replace files of a gist; ``None`` removes one.

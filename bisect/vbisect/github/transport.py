@@ -55,12 +55,16 @@ class Reply:
 
 @dataclass(frozen=True)
 class Request:
-    """``what`` names the thing asked for in messages, as in "vllm-project/vllm#17173"."""
+    """``what`` names the thing asked for in messages, as in "vllm-project/vllm#17173".
+
+    ``again`` says what the same command does next time, where no answer came to one that writes.
+    """
 
     method: str
     address: str
     what: str
     json: Mapping[str, Any] | None = field(default=None, repr=False)
+    again: str = "finds out, and writes nothing twice"
 
 
 class _Later(Exception):
@@ -185,7 +189,7 @@ class Transport:
         fault = fault_of(error, connect, read)
         unsent = isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout))
         if not unsent and request.method not in _REPEATABLE:
-            return _unknown(fault)
+            return _unknown(request, fault)
         told = Unavailable(f"Cannot talk to GitHub: {fault}. {advice_for(error)}")
         return _Later(f"GitHub: {fault}", told, None, 1) if is_momentary(error) else told
 
@@ -202,7 +206,7 @@ class Transport:
             raise _Later("GitHub's rate limit is reached", error, asked, _UNNAMED)
         if status >= 500:
             if request.method not in _REPEATABLE:
-                raise _unknown(f"it answers {named(status)}")
+                raise _unknown(request, f"it answers {named(status)}")
             later = explain(response, body, request.what, login)
             raise _Later(f"GitHub answers {named(status)}", later, None, 1)
         if status >= 400:
@@ -224,10 +228,10 @@ def _later(state: RetryCallState) -> _Later:
     return error
 
 
-def _unknown(fault: str) -> Unavailable:
+def _unknown(request: Request, fault: str) -> Unavailable:
     return Unavailable(
         f"GitHub did not say whether it wrote what was sent: {fault}. "
-        "The same command again finds out, and writes nothing twice."
+        f"The same command again {request.again}."
     )
 
 

@@ -108,11 +108,11 @@ def _details(state: RunState, run_dir: Path) -> dict[str, list[Section]]:
 
 def _marks(state: RunState, made: list[Row]) -> list[Mark]:
     """The candidates with their places in what changed."""
-    changes = state.finding.changes or (state.finding.answer,) if state.finding else ()
+    changes = state.finding.told if state.finding else ()
     places: dict[str, str] = {}
     inside: set[str] = set()
     versions = [row.version for row in made]
-    for change in filter(None, changes):
+    for change in changes:
         inside.update(_between(change, versions))
         places.update(dict.fromkeys(change.suspects, "suspect"))
         places[change.first_after] = "first after"

@@ -43,7 +43,7 @@ def to_markdown(
         variation_names=names(state),
         variation_rows=variation_rows(state),
         troubles=troubles(state),
-        untested=len(state.settings.versions) - len(tested_rows(state)),
+        untried=len(state.settings.versions) - len(state.records),
     )
     return re.sub(r"\n{3,}", "\n\n", text)
 

@@ -29,8 +29,8 @@ def answer_lines(state: RunState, run_dir: Path) -> list[str]:
     if finding.answer is not None:
         answer = finding.answer
         exact = "exact" if answer.exact else f"suspects {', '.join(answer.suspects)}"
-        lines.append(f"  {answer.change}, {exact}, confidence {answer.confidence:.3f}")
-    for change in finding.changes if len(finding.changes) > 1 else ():
+        lines.append(f"  {answer.change}, {exact}, confidence {answer.shown_confidence}")
+    for change in finding.told if len(finding.told) > 1 else ():
         lines.append(f"  {change.change}: {change.last_before} → {change.first_after}")
     scope = scope_of(state)
     if scope is not None:

@@ -112,7 +112,7 @@ def _verdict(state: RunState, conclusion: Conclusion, answer: Answer | None) -> 
     if answer.confidence < settings.confidence:
         return (
             Status.INCONCLUSIVE,
-            f"probably {told}, but with confidence {answer.confidence:.2f}, "
+            f"probably {told}, but with confidence {answer.shown_confidence}, "
             f"below the {settings.confidence:g} asked for",
         )
     return Status.FOUND, told
@@ -259,6 +259,6 @@ def moved_ends(state: RunState, low: int, high: int) -> list[str]:
             reasons = ", ".join(f"{number} {reason}" for reason, number in why.most_common())
             texts.append(
                 f"THE {which} END MOVED from {asked} to {tested}: {len(beyond)} "
-                f"candidates beyond it cannot be tested ({reasons})."
+                f"candidate{'s' * (len(beyond) > 1)} beyond it cannot be tested ({reasons})."
             )
     return texts

@@ -304,6 +304,11 @@ class Answer(Frozen):
     suspects: tuple[str, ...]
     confidence: float
 
+    @property
+    def shown_confidence(self) -> str:
+        """The confidence for people, rounded down: nothing is said to be surer than it is."""
+        return f"{int(self.confidence * 1000 + 1e-9) / 1000:.3f}"
+
 
 class Finding(Frozen):
     """How a run ended. ``answer`` is the change asked for, ``changes`` every one that was seen."""
@@ -315,3 +320,11 @@ class Finding(Frozen):
     tested_from: str | None = None
     tested_to: str | None = None
     warnings: tuple[str, ...] = ()
+
+    @property
+    def told(self) -> tuple[Answer, ...]:
+        """The changes as they may be told: a less narrow answer takes its change's place."""
+        if self.answer is None or self.answer in self.changes:
+            return self.changes
+        same = [i for i, each in enumerate(self.changes) if each.change is self.answer.change]
+        return (*self.changes[: same[-1] if same else None], self.answer)

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vbisect.errors import UsageError
 from vbisect.reasons import ADVICE
@@ -27,6 +27,13 @@ if TYPE_CHECKING:
 _GIST = re.compile(r"<!-- vbisect-gist: ([0-9a-f]{1,64}) ([0-9a-f]{32}) -->")
 _TRIALS, _VARIATIONS, _BUILDS, _REPLAY = 20_000, 6_000, 8_000, 4_000
 """The most characters of these parts; they leave a third of the comment to the logs."""
+_NO_QUESTION: dict[str, Any] = {
+    "timeout": True,
+    "request_timeout": True,
+    "request": {"request_timeout"},
+    "variations": True,
+}
+"""What of a probe may change and still ask the same; those of a suite follow from its request."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +61,17 @@ class Comment:
 def marker(settings: RunSettings) -> str:
     """The first line of a comment: the same for every run that asks the same of the same model.
 
-    No text of a server ever stands in a comment's first line.
+    A server that is started otherwise, as with another engine, is another question; how long is
+    waited for it is none. No text of a server ever stands in a comment's first line.
     """
     question = {
-        "probe": settings.probe.model_dump(mode="json", exclude_defaults=True),
+        "probe": settings.probe.model_dump(
+            mode="json", exclude_defaults=True, exclude=_NO_QUESTION
+        ),
         "model": settings.model,
         "skeleton": settings.skeleton,
+        "arguments": sorted(str(argument) for argument in settings.serve_args),
+        "environment": sorted(str(variable) for variable in settings.env),
     }
     return f"<!-- vbisect: {digest_of(question)} -->"
 
@@ -101,7 +113,6 @@ def _told(state: RunState, run_dir: Path, gist: GistLink | None) -> dict[str, ob
     of_both = [r for record in records for r in (record, record.control) if r is not None]
     reasons = {record.reason for record in of_both if record.reason is not None}
     scope = scope_of(state)
-    untested = len(settings.versions) - len(state.records) - len(settings.excluded)
     return {
         "marker": marker(settings),
         "gist": gist,
@@ -115,7 +126,7 @@ def _told(state: RunState, run_dir: Path, gist: GistLink | None) -> dict[str, ob
         "trials": trials_table(state, _TRIALS),
         "variations": variations_table(state, _VARIATIONS),
         "advice": {str(reason): ADVICE[reason] for reason in sorted(reasons)},
-        "untested": untested,
+        "untried": len(settings.versions) - len(state.records),
         "notes": list(dict.fromkeys(state.notes))[:8],
         "facts": facts(state, run_dir),
         "builds": builds(state, run_dir, _BUILDS),

@@ -11,8 +11,8 @@ from vbisect.run.records import Answer
 from vbisect.run.state import RunState
 
 _SIGNS = {"pass": "✓", "fail": "✗", "skip": "○"}
-_UNTESTED = "·"
-_SAID = {"✓": "passes", "✗": "fails", "○": "could not be tested", _UNTESTED: "not tested"}
+_UNTRIED = "·"
+_SAID = {"✓": "passes", "✗": "fails", "○": "could not be tested", _UNTRIED: "not tried"}
 _CHANGE, _OPENS, _CLOSES = "│", "├", "┤"
 _SHOWN = 24
 """As many versions as a line can name; others are counted."""
@@ -37,16 +37,15 @@ def strip(state: RunState) -> Strip:
     words = list(_words(state, entries, changes, shown))
     signs = dict.fromkeys(_sign(entry) for entry in entries)
     legend = [f"{sign} {_SAID[sign]}" for sign in signs]
-    legend += [f"{_CHANGE} the change"] if _CHANGE in words else []
+    asked = state.settings.confidence
+    probably = any(change.exact and change.confidence < asked for change in changes)
+    legend += [f"{_CHANGE} {'probably ' * probably}the change"] if _CHANGE in words else []
     legend += [f"{_OPENS} {_CLOSES} the change is in one of these"] if _OPENS in words else []
     return Strip(f"<code>{'  '.join(words)}</code>", ", ".join(legend))
 
 
 def _changes(state: RunState) -> tuple[Answer, ...]:
-    finding = state.finding
-    if finding is None:
-        return ()
-    return finding.changes or ((finding.answer,) if finding.answer else ())
+    return state.finding.told if state.finding else ()
 
 
 def _edges(state: RunState, change: Answer) -> tuple[int, int]:
@@ -90,4 +89,5 @@ def _words(
 
 
 def _sign(entry: Row) -> str:
-    return _SIGNS.get(entry.outcome, _UNTESTED)
+    tried = entry.order is not None  # what was left out with --skip was not
+    return _SIGNS[entry.outcome] if tried else _UNTRIED

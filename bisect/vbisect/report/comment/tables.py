@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from vbisect.reasons import SkipReason
 from vbisect.report.comment.text import code, length, prose
 from vbisect.report.rows import finding
+from vbisect.report.variations import cell
 from vbisect.run.records import ControlRecord, TrialRecord, VariationRecord
 from vbisect.run.state import RunState
 from vbisect.search import Outcome
@@ -112,6 +114,8 @@ def _control(record: TrialRecord) -> str:
 def _variation(variation: VariationRecord | None) -> str:
     if variation is None:
         return ""
+    if variation.reason is SkipReason.VARIATION_NOT_ASKED or not cell(variation):
+        return cell(variation)
     sign = _SIGNS[variation.outcome]
     return sign if variation.outcome is Outcome.PASS else f"{sign} {code(finding(variation), 150)}"
 

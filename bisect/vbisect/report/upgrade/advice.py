@@ -181,6 +181,9 @@ class _Adviser:
 
     def _when_good(self, stay_on: str | None) -> str:
         on = self._sides.versions[self._start]
+        if stay_on is None and self._side_of_start() is Side.UNKNOWN:
+            first, *more = self._later
+            return f"It was {first.sentence}." + _then(more)
         if stay_on is None:
             return f"{on} is reckoned good, but it did not always pass, nor did any newer release."
         if not self._later:

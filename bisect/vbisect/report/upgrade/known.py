@@ -66,15 +66,9 @@ def known_changes(state: RunState) -> tuple[KnownChange, ...]:
     finding = state.finding
     if finding is None:
         return ()
-    answers = list(finding.changes)
-    answer = finding.answer
-    open_ended = answer is not None and answer not in answers
-    if answer is not None and open_ended:
-        # the answer is the same change, seen less narrowly
-        same = [i for i, change in enumerate(answers) if change.change is answer.change]
-        answers[same[-1] if same else len(answers) :] = [answer]
+    open_ended = finding.answer is not None and finding.answer not in finding.changes
     unsettled = open_ended and finding.status is Status.INCONCLUSIVE
-    return tuple(_known(state, each, unsettled and each is answer) for each in answers)
+    return tuple(_known(state, each, unsettled and each is finding.answer) for each in finding.told)
 
 
 def evidence(state: RunState, version: str) -> Evidence:
@@ -142,11 +136,11 @@ def _why(state: RunState, answer: Answer, certainty: Certainty) -> list[str]:
         told.append(between)
     asked = state.settings.confidence
     if answer.confidence >= asked and certainty is not Certainty.PROBABLE:
-        told.append(f"Confidence {answer.confidence:.3f}.")
+        told.append(f"Confidence {answer.shown_confidence}.")
     elif not answer.exact:
         told.append(f"No single release reaches the confidence of {asked:g} that was asked for.")
     else:
-        told.append(f"Confidence {answer.confidence:.3f}, below the {asked:g} asked for.")
+        told.append(f"Confidence {answer.shown_confidence}, below the {asked:g} asked for.")
     return told
 
 
