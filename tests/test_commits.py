@@ -124,6 +124,19 @@ def test_a_part_is_told_as_a_part(github: GitHubServer, tmp_path: Path) -> None:
     assert "7 of 7 [commits]" in render("md", fixed(), tmp_path)
 
 
+def test_what_was_read_once_is_not_lost(
+    github: GitHubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked again where GitHub cannot be had, the part that was read stays, with the reason."""
+    github.page_size = 3
+    github.fault("GET", "page=2", 403, {"message": "rate limit"}, {"retry-after": "600"})
+    ask(fixed(), tmp_path)
+    for address in ("http://127.0.0.1:9", "ftp://example.com"):
+        monkeypatch.setenv("GITHUB_API_URL", address)
+        assert len(ask(fixed(), tmp_path)) == 1
+        assert "3 of 7 [commits]" in render("md", fixed(), tmp_path)
+
+
 def test_nothing_fails_without_github(
     github: GitHubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

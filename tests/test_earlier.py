@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -19,12 +20,17 @@ from made import TOKEN, VERSIONS, failed, passed, settings, skipped
 from vbisect.launch import Limited
 from vbisect.locks import file_lock
 from vbisect.probes import CommandSettings, Endpoint, FailureKind, NChoicesSettings
-from vbisect.releases import Device
-from vbisect.run import earlier
+from vbisect.reasons import SkipReason, Untestable
+from vbisect.releases import Device, Release
+from vbisect.run import earlier, trials
 from vbisect.run.earlier import Earlier, EarlierTrials, usable
 from vbisect.run.journal import EventKind, Journal
-from vbisect.run.records import Build, Seconds, Tally, TrialRecord
+from vbisect.run.records import Build, Partial, Seconds, Tally, TrialRecord
+from vbisect.run.runtimes import Fetched, Runtime
 from vbisect.run.settings import RunSettings
+from vbisect.run.slots import Slot, SlotPool
+from vbisect.run.state import RunState
+from vbisect.run.teardown import Teardown
 from vbisect.search import Counts, Outcome, pass_confidence
 
 DIGEST = "sha256:aa"
@@ -394,3 +400,52 @@ def test_a_record_names_its_origin(tmp_path: Path) -> None:
     del dumped["earlier_run"]
     assert TrialRecord.model_validate(dumped).earlier_run is None
     assert record.outcome is Outcome.PASS
+
+
+class NothingFetched:
+    """A runtime that has the build that earlier runs tested, and cannot fetch it again."""
+
+    lookahead = 1
+
+    def digest(self, release: Release) -> str:
+        """That of ``built``."""
+        return DIGEST
+
+    def fetch(self, release: Release, given_up: threading.Event) -> Fetched:
+        """So every trial that is begun is a skip."""
+        raise Untestable(SkipReason.NOT_PULLABLE, "it is gone")
+
+    def arrived(self, releases: Sequence[Release]) -> dict[str, float]:
+        """Nothing."""
+        return {}
+
+    def expect(self, releases: Sequence[Release], keep: Sequence[Release]) -> None:
+        """Nothing is fetched ahead."""
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_what_this_run_saw_itself_is_not_given_up_for_an_earlier_run(
+    tmp_path: Path, begun: bool
+) -> None:
+    """Its observations, of a trial that was interrupted, are what the trial goes on from."""
+    write_run(tmp_path, "earlier")
+    own = tmp_path / "own"
+    state = RunState(settings(run_id="own"))
+    if begun:
+        partial = Partial(tally=Tally(fails=1), kind=FailureKind.CHOICES_MISSING)
+        state.partial[VERSION] = partial
+    told: list[dict[str, Any]] = []
+    with Teardown(overlapped=False) as teardown:
+        own_trials = trials.Trials(
+            state,
+            own,
+            lambda kind, **fields: told.append({"event": kind, **fields}),
+            threading.RLock(),
+            runtime=cast(Runtime, NothingFetched()),
+            teardown=teardown,
+            slots=SlotPool([Slot(0)]),
+        )
+        own_trials.test(VERSIONS.index(VERSION), threading.Event())
+    [record] = [e["record"] for e in told if e["event"] is EventKind.TRIAL_FINISHED]
+    assert record["earlier_run"] == (None if begun else "earlier")
+    assert record["observations"] == {"pass": 0 if begun else 18, "fail": int(begun), "other": 0}

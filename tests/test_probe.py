@@ -24,6 +24,8 @@ from standin.running import Running, Servers
 from standin.scripted import Asked, Reply, ScriptedServer
 from standin.wheels import write_package
 from vbisect.errors import UsageError
+from vbisect.reasons import SkipReason
+from vbisect.run.records import Tally, VariationRecord
 from vbisect.search import Outcome
 from vbisect.watch.address import Address
 from vbisect.watch.metrics import MOST_SIGNATURES, Metrics
@@ -244,6 +246,34 @@ def test_a_server_that_comes_back_is_seen_again() -> None:
             assert found["vbisect_probe_passes_total", ("",)] >= 1
             watching.process.send_signal(signal.SIGTERM)
             assert watching.process.wait(300) == 0
+
+
+def test_a_server_that_answers_some_requests_is_up() -> None:
+    """It is there; that the others were not answered is told by their reasons."""
+    silent = VariationRecord(name="n=16", outcome=Outcome.SKIP, reason=SkipReason.NO_ANSWER)
+    good = VariationRecord(name="n=1", outcome=Outcome.PASS, observations=Tally(passes=1))
+    for variations, up in (((good, silent), 1), ((silent,), 0), ((), 0)):
+        told = Metrics()
+        told.count(
+            Sighting(
+                at="2026-11-26T20:00:00+00:00",
+                outcome=Outcome.SKIP,
+                reason=SkipReason.NO_ANSWER,
+                variations=variations,
+            )
+        )
+        assert told.registry.get_sample_value("vbisect_probe_up") == up
+
+
+def test_a_server_that_names_itself_is_at_its_address() -> None:
+    """One that then does not answer has another trouble."""
+    with ScriptedServer() as server:
+        server.on("/version", Reply(200, {"version": "0.30.0"}))
+        server.on("/v1/models", Reply(200, {"data": [{"id": "m"}]}))
+        server.on("/v1/chat/completions", Reply(raw=b""))
+        done = vbisect(server.url)
+    assert done.returncode == 3
+    assert done.stderr.startswith("vbisect: no answer: It is there, but left the request alone;")
 
 
 @pytest.mark.parametrize(

@@ -113,8 +113,10 @@ def _object(watched: Watched, seen: Sighting) -> dict[str, Any]:
 
 
 def _advice(seen: Sighting) -> str:
-    if not seen.answered:
+    if not seen.answered and seen.model is None:
         return "Is the server running, and is this its address?"
+    if not seen.answered:
+        return "It is there, but left the request alone; raise --request-timeout or read its log."
     assert seen.reason is not None
     return ADVICE[seen.reason]
 

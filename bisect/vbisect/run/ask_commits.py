@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -34,16 +34,17 @@ def ask_commits(state: RunState, run_dir: Path, say: Callable[[str], None]) -> N
     changes = _changes(state)
     if not changes:
         return
-    known = {(kept.base, kept.head): kept for kept in read_comparisons(run_dir) if kept.complete}
-    wanted = [_wanted(state, change) for change in changes]
-    if all((each.base, each.head) in known for each in wanted):
+    earlier = {(kept.base, kept.head): kept for kept in read_comparisons(run_dir)}
+    known = [earlier.get((each.base, each.head), each) for each in _wanted(state, changes)]
+    if all(each.complete for each in known):
         return
     try:
         with GitHub(seconds=_SECONDS, on_wait=_never_wait) as github:
             asking = _Asking(github)
-            kept = [known.get((each.base, each.head)) or asking.about(each) for each in wanted]
+            kept = [each if each.complete else asking.about(each) for each in known]
     except VbisectError as error:  # settings of the environment, seen before anything is asked
-        kept = [each.model_copy(update={"problem": one_line(str(error))}) for each in wanted]
+        why = {"problem": one_line(str(error))}
+        kept = [each if each.complete else each.model_copy(update=why) for each in known]
     if problem := next((each.problem for each in kept if each.problem), None):
         say(f"commits could not be read: {problem}")
     write_comparisons(run_dir, tuple(kept))
@@ -58,13 +59,17 @@ def _changes(state: RunState) -> list[Answer]:
     return list({(a.last_before, a.first_after): a for a in answers}.values())
 
 
-def _wanted(state: RunState, change: Answer) -> KeptComparison:
-    return KeptComparison(
-        last_before=change.last_before,
-        first_after=change.first_after,
-        base=git_name(state.settings, change.last_before),
-        head=git_name(state.settings, change.first_after),
-    )
+def _wanted(state: RunState, changes: Sequence[Answer]) -> list[KeptComparison]:
+    """What is to be read of each, with nothing read yet."""
+    return [
+        KeptComparison(
+            last_before=change.last_before,
+            first_after=change.first_after,
+            base=git_name(state.settings, change.last_before),
+            head=git_name(state.settings, change.first_after),
+        )
+        for change in changes
+    ]
 
 
 class _Asking:
@@ -75,7 +80,10 @@ class _Asking:
         self._silent: str | None = None
 
     def about(self, wanted: KeptComparison) -> KeptComparison:
-        """``wanted`` with what GitHub lists of it, and what kept it from listing all."""
+        """``wanted`` with what GitHub lists of it, and what kept it from listing all.
+
+        Where it lists less than was read before, that stays.
+        """
         total: int | None = None
         commits: list[KeptCommit] = []
         files: list[str] = []
@@ -94,6 +102,8 @@ class _Asking:
             problem = self._silent = one_line(str(error))
         except KeyboardInterrupt:  # whoever does not want to wait gets the answer without
             problem = self._silent = "interrupted"
+        if len(commits) < len(wanted.commits):
+            return wanted.model_copy(update={"problem": problem or wanted.problem})
         found = {"total": total, "commits": tuple(commits), "files": tuple(files)}
         return wanted.model_copy(update={**found, "problem": problem})
 

@@ -111,9 +111,14 @@ class Trials:
             self._say_when_an_end_moved(pick)
 
     def _known(self, release: Release) -> TrialRecord | None:
-        """What an earlier run found out about the same build, asked the same."""
-        settings, version = self._state.settings, release.version
-        if settings.fresh or version in self._state.records or version in self._state.judged:
+        """What an earlier run found out about the same build, asked the same.
+
+        A release of which this run has seen anything itself is tested to its end.
+        """
+        settings, state, version = self._state.settings, self._state, release.version
+        if settings.fresh or any(
+            version in k for k in (state.records, state.judged, state.partial)
+        ):
             return None
         if not self._earlier.may_find(version):
             return None

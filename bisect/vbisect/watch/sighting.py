@@ -58,8 +58,9 @@ class Sighting(BaseModel):
 
     @property
     def answered(self) -> bool:
-        """Whether anything answered at all."""
-        return self.reason is not SkipReason.NO_ANSWER
+        """Whether anything that was asked for was answered."""
+        some = any(variation.observations.total for variation in self.variations)
+        return some or self.reason is not SkipReason.NO_ANSWER
 
 
 @dataclass(frozen=True)
