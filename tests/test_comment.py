@@ -403,7 +403,7 @@ def test_a_gist_is_linked_and_remembered(tmp_path: Path) -> None:
     link = GistLink("ab12", "https://gist.github.com/ab12", "0" * 32)
     body = to_comment(state(), tmp_path, link).body
     assert body.split("\n")[1] == f"<!-- vbisect-gist: ab12 {'0' * 32} -->"
-    assert "The whole logs: https://gist.github.com/ab12" in body
+    assert "The logs at length: https://gist.github.com/ab12" in body
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"host": 1, "build": []}', b"[" * 10**5])

@@ -149,7 +149,7 @@ def test_nothing_fails_without_github(
         assert "they could not be read: " in render("md", fixed(), tmp_path)
     monkeypatch.setenv("GITHUB_API_URL", github.url)
     github.fault("GET", "/compare/", 404, {"message": "Not Found"})
-    assert "GitHub knows no vllm-project/vllm v0.28.0...v0.29.0" in ask(fixed(), tmp_path)[0]
+    assert "GitHub does not find vllm-project/vllm v0.28.0...v0.29.0" in ask(fixed(), tmp_path)[0]
 
 
 def test_a_damaged_file_is_as_good_as_none(tmp_path: Path) -> None:

@@ -165,7 +165,7 @@ def test_long_logs_go_to_one_secret_gist(poster: Poster) -> None:
     assert set(gist["files"]) == {
         f"{version}-server.log" for version in ("0.27.1", "0.28.0", "0.29.0", "0.32.0")
     }
-    assert f"The whole logs: {gist['html_url']}" in poster.comments[0]
+    assert f"The logs at length: {gist['html_url']}" in poster.comments[0]
     linked = linked_gist(poster.comments[0])
     assert linked is not None
     assert linked[0] == gist["id"]
@@ -248,6 +248,15 @@ def test_a_gist_whose_answer_was_lost_may_be_there(poster: Poster) -> None:
     assert "nothing twice" not in done.stderr
 
 
+def test_a_token_that_may_make_no_gist_is_explained(poster: Poster) -> None:
+    """GitHub then says that there is nothing of that name."""
+    poster.server.fault("POST", "/gists", 404, "Not Found")
+    done = poster("--gist")
+    assert done.returncode == 4
+    assert "The token of GITHUB_TOKEN may make no gist: it needs the scope gist." in done.stderr
+    assert poster.comments == []
+
+
 def test_a_rate_limit_is_waited_for_and_said(poster: Poster) -> None:
     """However it is worded."""
     poster.server.fault("POST", "/comments", 403, "secondary rate limit", {"retry-after": "1"})
@@ -283,7 +292,7 @@ def test_a_moved_issue_is_commented_where_it_is(poster: Poster) -> None:
     [
         ([], ISSUE, {"GITHUB_TOKEN": None}, 2, "No token for GitHub: set GITHUB_TOKEN"),
         ([], ISSUE, {"GITHUB_TOKEN": "x" * 40}, 4, "does not accept the token of GITHUB_TOKEN"),
-        ([], f"{REPOSITORY}#1", {}, 2, f"GitHub knows no {REPOSITORY}#1"),
+        ([], f"{REPOSITORY}#1", {}, 2, f"GitHub does not find {REPOSITORY}#1"),
         ([], "17173", {}, 2, "17173 names no issue"),
         ([], "https://elsewhere.example/a/b/issues/1", {}, 2, "is not on 127.0.0.1"),
         ([], ISSUE, {"GITHUB_API_URL": "http://github.example"}, 2, "only https is safe"),

@@ -79,6 +79,24 @@ def test_suspects_are_no_fix() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("told", "excluded", "why"),
+    [
+        ("ffsspp", (), "could not be"),
+        ("ff..pp", ("1.2", "1.3"), "were left out with --skip"),
+        ("ffs.pp", ("1.3",), "could not be, or were left out with --skip"),
+        ("ffs.pp", (), "could not be, or were not tried after so many skips (1.3)"),
+    ],
+)
+def test_the_verdict_says_why_suspects_are_left(
+    told: str, excluded: tuple[str, ...], why: str
+) -> None:
+    """What a user left out is not said to be untestable."""
+    finding = ran(told, excluded=excluded).finding
+    assert finding is not None
+    assert finding.message.endswith(f"release tested, and the ones between {why}")
+
+
 def test_before_a_break_one_stays() -> None:
     advice = advise(ran("p.pff"))
     assert (advice.on, advice.stay_on, advice.recommended) == ("1.0", "1.2", "1.2")

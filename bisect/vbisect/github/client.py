@@ -12,6 +12,7 @@ from urllib.parse import quote, urlencode
 import httpx
 
 from vbisect.github.address import ApiAddress
+from vbisect.github.errors import NotAllowed, NotFound
 from vbisect.github.forms import Comment, Comparison, Gist, Issue, User
 from vbisect.github.issue_reference import IssueReference
 from vbisect.github.token import Token, find_token
@@ -106,7 +107,13 @@ class GitHub:
         sent = {"description": description, "public": False, "files": _contents(files)}
         again = "makes another gist; if there is one of this among yours, delete that"
         request = Request("POST", self.address.of("/gists"), "a gist", sent, again)
-        return self._transport.send(request).read(Gist, "a gist")
+        try:
+            return self._transport.send(request).read(Gist, "a gist")
+        except NotFound:
+            whose = self.token.source if self.token else "nobody"
+            raise NotAllowed(
+                f"The token of {whose} may make no gist: it needs the scope gist."
+            ) from None
 
     def update_gist(self, gist: str, files: Mapping[str, str | None]) -> Gist:
         """Replace files of a gist; ``None`` removes one.

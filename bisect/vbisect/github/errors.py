@@ -116,7 +116,7 @@ def explain(response: httpx.Response, body: bytes, what: str, login: str) -> Git
         return _forbidden(response, what, login, words, said)
     if status == HTTPStatus.NOT_FOUND:
         may = f"the token of {login} may not see it" if login else "it needs a token to be seen"
-        return NotFound(f"GitHub knows no {what}: there is none, or {may}.")
+        return NotFound(f"GitHub does not find {what}: there is none, or {may}.")
     if status == HTTPStatus.GONE:
         if "disabled" in words.lower():
             return Gone(f"{what}: issues are switched off in this repository.{said}")

@@ -86,7 +86,7 @@ def _sampling(found: dict[str, list[Found[float | bool]]]) -> Iterator[Proposal]
         # the log has a value also where nobody asked for one
         asked = [f for f in found.get(name, []) if name == "top_p" or f.worth is not Worth.LOG]
         for each in best(asked)[:1]:
-            if each.value > 0:
+            if each.value > 0 and (name != "top_p" or each.value <= 1):
                 yield _taken(f"--{name.replace('_', '-')}", _written(each.value), each.line)
     for each in best(found.get("stream", []))[:1]:
         if each.value is True:

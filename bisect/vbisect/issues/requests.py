@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator
 
@@ -53,6 +54,8 @@ def _value(name: str, text: str, at: int) -> float | bool | None:
     if number is None:
         return None
     value = float(number[1])
+    if math.isinf(value):
+        return None
     if name in _WHOLE:
         return int(value) if value.is_integer() else None
     return value

@@ -119,11 +119,13 @@ def _verdict(state: RunState, conclusion: Conclusion, answer: Answer | None) -> 
 
 
 def _why_open(state: RunState, answer: Answer) -> str:
-    untested = [v for v in answer.suspects if v not in state.records]
-    left = [v for v in untested if v not in state.settings.excluded]
-    if not left:
-        return "could not be"
-    return f"could not be, or were not tried after so many skips ({', '.join(left)})"
+    records, excluded = state.records, state.settings.excluded
+    skipped = [v for v in answer.suspects if v in records and records[v].outcome is Outcome.SKIP]
+    left = [v for v in answer.suspects if v not in records and v not in excluded]
+    why = ["could not be"] if skipped else []
+    why += ["were left out with --skip"] if set(excluded) & set(answer.suspects) else []
+    why += [f"were not tried after so many skips ({', '.join(left)})"] if left else []
+    return ", or ".join(why)
 
 
 def _no_change(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -85,8 +86,8 @@ def _check_request(options: RunOptions) -> None:
     ):
         if not value > 0:  # nor is "not a number"
             raise UsageError(f"{flag} {value:g}: it must be above 0.")
-    if not options.temperature >= 0:
-        raise UsageError(f"--temperature {options.temperature:g}: it must not be negative.")
+    if not 0 <= options.temperature < math.inf:
+        raise UsageError(f"--temperature {options.temperature:g}: it must be a number from 0 on.")
     if not 0 < options.top_p <= 1:
         raise UsageError(f"--top-p {options.top_p:g}: it must be above 0 and at most 1.")
 
