@@ -20,10 +20,14 @@ from made import TOKEN
 from standin.github import GitHubServer
 from standin.github import Thread as OnGitHub
 from standin.index import PackageIndex
+from vbisect.commands.from_issue import with_issue
 from vbisect.errors import UsageError
 from vbisect.issues import Passage, Proposal, Thread, propose, read_saved
 from vbisect.launch.arguments import parse_serve_argument, parse_variable
+from vbisect.run.asked import what_is_asked
+from vbisect.run.options import RunOptions
 
+PAGE = "https://github.com/owner/repo/issues/1"
 SAVED = Path(__file__).parent / "data" / "issues" / "17173.json"
 
 
@@ -159,9 +163,27 @@ def test_what_was_asked_and_how_it_was_served(
 
 
 def test_a_greedy_request_for_several_is_not_repeated() -> None:
-    """vLLM refuses it, so every release would be a skip."""
+    """vLLM refuses it, so every release would be a skip; n is 8 where nobody names another."""
     proposals = propose(thread("n=8, temperature=0"))
     assert [p.refused is None for p in proposals] == [True, False]
+    assert read("temperature=0", "--temperature") == []
+    assert read("n=1, temperature=0", "--temperature") == ["0"]
+
+
+@pytest.mark.parametrize(
+    ("own", "temperature"),
+    [({}, 0.0), ({"n": (8,)}, 0.7), ({"n": (1,)}, 0.0), ({"suite": True}, 0.7)],
+)
+def test_nor_is_it_for_what_the_user_asks(
+    tmp_path: Path, own: dict[str, Any], temperature: float
+) -> None:
+    saved = tmp_path / "issue.json"
+    body = "vllm version: 0.8.5, n=1, temperature=0"
+    saved.write_text(json.dumps({"number": 1, "title": "t", "body": body, "html_url": PAGE}))
+    given = RunOptions(start="", end="", **own)
+    merged = with_issue(given, str(saved), {f"--{name}" for name in own}, agreed=True)
+    assert merged.temperature == temperature
+    what_is_asked(merged)
 
 
 @pytest.mark.parametrize(

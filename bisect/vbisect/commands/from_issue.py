@@ -10,6 +10,7 @@ from pathlib import Path
 from vbisect.errors import UsageError
 from vbisect.github import GitHub, IssueReference
 from vbisect.issues import Proposal, Thread, fetch, propose, read_saved
+from vbisect.run.asked import GREEDY_BELOW
 from vbisect.run.options import RunOptions
 from vbisect.text import one_line
 
@@ -56,6 +57,9 @@ def _unless_given(proposal: Proposal, options: RunOptions, given: Collection[str
         return replace(proposal, refused="the command asks by itself")
     if options.suite and proposal.option in ("--n", "--stream"):
         return replace(proposal, refused="--suite asks several by itself")
+    several = options.suite or any(n > 1 for n in options.n)
+    if several and proposal.option == "--temperature" and float(proposal.value or 0) < GREEDY_BELOW:
+        return replace(proposal, refused="vLLM refuses n > 1 where it samples greedily")
     if proposal.option in ("--serve-arg", "--env"):  # repeatable: the user's own is one of several
         own = {_first_word(text) for text in (*options.serve_args, *options.env)}
         wins = _first_word(proposal.value or "") in own

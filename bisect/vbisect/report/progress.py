@@ -168,7 +168,8 @@ class LiveTable:
                 version
             )
             seen = f", {partial.tally.total} observations" if partial else ""
-            spent = time.monotonic() - self._since[version]
+            now = time.monotonic()
+            spent = now - self._since.get(version, now)  # drawn by a thread of its own
             lines.append(Text(f"{version}: {phase} for {spent:.0f} s{seen}"))
         if self._said and not state.finding:
             lines.append(Text(one_line(self._said), style="dim"))

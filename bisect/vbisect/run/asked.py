@@ -18,7 +18,7 @@ from vbisect.run.options import RunOptions
 _LARGEST_N = 16384
 """vLLM's own default limit, VLLM_MAX_N_SEQUENCES, from 0.19 on."""
 
-_GREEDY_BELOW = 1e-5
+GREEDY_BELOW = 1e-5
 """Temperatures below this are none to vLLM (vllm/sampling_params.py, _SAMPLING_EPS)."""
 
 
@@ -126,7 +126,7 @@ def _check_suite(options: RunOptions, endpoint: Endpoint) -> None:
             raise UsageError(f"--suite asks {', '.join(names)} by itself: leave out {flag}.")
     if options.bisect_on is not None:
         one_of("--bisect-on", options.bisect_on, names)
-    if not options.temperature >= _GREEDY_BELOW:
+    if not options.temperature >= GREEDY_BELOW:
         raise UsageError(
             f"--temperature {options.temperature:g}: --suite asks for several choices, which vLLM "
             "refuses without randomness."

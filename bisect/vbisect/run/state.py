@@ -89,7 +89,7 @@ class RunState:
         """Outcomes by index into the candidates; releases left out on request are skips."""
         versions = self.settings.versions
         found = {versions.index(version): Outcome.SKIP for version in self.settings.excluded}
-        for version, record in self.records.items():
+        for version, record in list(self.records.items()):  # a display looks at any time
             found[versions.index(version)] = record.outcome
         return found
 
