@@ -61,6 +61,16 @@ def test_a_sure_fix_is_said_without_a_hedge() -> None:
     assert "1.5 was not tested" in " ".join(advice.caveats)
 
 
+def test_what_was_tried_in_vain_is_not_said_to_be_untested() -> None:
+    """It may even have failed, in another way."""
+    advice = advise(ran("fs.fpp.p"))
+    assert advice.caveats == (
+        "1.2 was not tested: between releases that fail, taken to fail too.",
+        "1.1 could not be judged: between releases that fail, taken to fail too.",
+        "1.6 was not tested: between releases that pass, taken to pass too.",
+    )
+
+
 def test_suspects_are_no_fix() -> None:
     """What could not be tested is never said to be fixed."""
     advice = advise(ran("ffsspp"))

@@ -271,11 +271,15 @@ class _Adviser:
                 for version in sides.versions[before + 1 : after]
                 if sides.side(before + 1) is side
             ]
-            if silent:
-                told.append(
-                    f"{named(silent)} {'was' if len(silent) == 1 else 'were'} not tested: between "
-                    f"releases that {verb}, taken to {verb} too."
-                )
+            tried = [version for version in silent if version in self._state.records]
+            untried = [version for version in silent if version not in tried]
+            were = "was" if len(untried) == 1 else "were"
+            for versions, why in ((untried, f"{were} not tested"), (tried, "could not be judged")):
+                if versions:
+                    told.append(
+                        f"{named(versions)} {why}: between releases that {verb}, taken to {verb} "
+                        "too."
+                    )
         return told
 
 
