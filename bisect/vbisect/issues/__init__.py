@@ -8,8 +8,8 @@ The text was written by strangers. Only known options with plain values are take
 is at most shown.
 """
 
-from vbisect.issues.proposal import Proposal, Sampling
+from vbisect.issues.proposal import Proposal
 from vbisect.issues.reading import propose
 from vbisect.issues.thread import Passage, Thread, fetch, read_saved
 
-__all__ = ["Passage", "Proposal", "Sampling", "Thread", "fetch", "propose", "read_saved"]
+__all__ = ["Passage", "Proposal", "Thread", "fetch", "propose", "read_saved"]

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-Sampling = dict[str, float | int | bool]
-"""Sampling parameters by name."""
-
 
 @dataclass(frozen=True)
 class Proposal:

@@ -53,10 +53,6 @@ class Sides:
         """Whether the release was tested, passed, and lies on the good side."""
         return self.outcomes.get(index) is Outcome.PASS and self.side(index) is Side.GOOD
 
-    def known_bad(self, index: int) -> bool:
-        """Whether the release was tested, failed, and lies on the bad side."""
-        return self.outcomes.get(index) is Outcome.FAIL and self.side(index) is Side.BAD
-
     def _side_without_changes(self) -> Side:
         seen = {self.outcomes[index] for index in self.tested}
         if seen == {Outcome.PASS}:
