@@ -198,4 +198,6 @@ def test_a_plan_reckons_with_this_hosts_times(
     plan = json.loads(vbisect("plan", *CPU, *asked).stdout)
     assert (plan["fetch"], plan["boot"], plan["request"]) == (30, 1000, 3)
     assert plan["learnt_from"] == 1
-    assert plan["seconds_mean"] == 2 * (30 + 1000) + (5 + 18) * 3
+    # a passing end is asked twice as often as others where it is asked first
+    boots = 2 * (30 + 1000)
+    assert boots + (5 + 18) * 3 <= plan["seconds_mean"] <= boots + (5 + 36) * 3
