@@ -113,7 +113,7 @@ class Started:
         self.process.kill()
         self.process.communicate()
 
-    def end(self, timeout: float = 150) -> Done:
+    def end(self, timeout: float = 600) -> Done:
         """Wait for its end."""
         stdout, stderr = self.process.communicate(timeout=timeout)
         seconds = time.monotonic() - self._began
@@ -150,12 +150,12 @@ class Vbisect:
         self.env |= {"DOCKER_HOST": url, "DOCKER_CONFIG": str(home / ".docker"), "HOME": str(home)}
         return self
 
-    def __call__(self, *arguments: str | Path, timeout: float = 150, **env: str) -> Done:
+    def __call__(self, *arguments: str | Path, timeout: float = 600, **env: str) -> Done:
         """Run it to its end."""
         return self.launch(*arguments, **env).end(timeout)
 
     def run(
-        self, *arguments: str | Path, timeout: float = 150, fresh: bool = True, **env: str
+        self, *arguments: str | Path, timeout: float = 600, fresh: bool = True, **env: str
     ) -> Done:
         """`vbisect run … --json`, on the CPU, to its end; by default whatever was tested before."""
         return self.start(*arguments, fresh=fresh, **env).end(timeout)
@@ -168,7 +168,7 @@ class Vbisect:
         place = words.index("--") if "--" in words else len(words)
         return self.launch("run", *words[:place], *own, *words[place:], **env)
 
-    def resume(self, run_dir: Path, timeout: float = 150, **env: str) -> Done:
+    def resume(self, run_dir: Path, timeout: float = 600, **env: str) -> Done:
         """`vbisect run --resume … --json`."""
         return self("run", "--resume", run_dir, "--json", timeout=timeout, **env)
 

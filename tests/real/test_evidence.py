@@ -28,7 +28,8 @@ def test_a_text_model_is_the_control_of_one_that_sees(tmp_path: Path) -> None:
     assert {trial["version"] for trial in answer["trials"]} == {"0.31.0", "0.32.0"}
     run_dir = Path(answer["run_dir"])
     for trial in answer["trials"]:
-        assert trial["control"]["observations"]["pass"] == trial["observations"]["pass"] >= 9
+        # an end that passes is asked twice as often as its control
+        assert trial["observations"]["pass"] >= trial["control"]["observations"]["pass"] >= 9
         folder = run_dir / "trials" / trial["version"]
         for found, at in ((trial, folder), (trial["control"], folder / "control")):
             assert (found["outcome"], found["engine"]) == ("pass", "V1")
