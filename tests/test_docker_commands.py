@@ -105,11 +105,10 @@ def test_clean_removes_what_vbisect_pulled_and_nothing_else(
         assert done.returncode == 0, done.stderr
         tested = {trial["build"]["digest"] for trial in done.json["trials"] if trial["build"]}
         pulled = {image.id for image in client.images.list()} - before
-        assert len(tested) == 4
-        assert len(pulled) == 3
+        assert len(pulled) == len(tested) - 1 >= 2
         one = docked("clean", "0.28.0")
         assert f"{images.reference('v0.28.0')}: removed" in one.stdout
-        assert len({image.id for image in client.images.list()} - before) == 2
+        assert len({image.id for image in client.images.list()} - before) == len(pulled) - 1
         cleaned = docked("clean")
         assert f"{images.reference('v0.29.0')}: removed" in cleaned.stdout
         assert {image.id for image in client.images.list()} == before
