@@ -57,7 +57,8 @@ def right(done: Done) -> None:
     for version, times in counts(done.run_dir, "observation").items():
         seen = done.trials[version]["observations"]
         assert seen["pass"] + seen["fail"] + seen["other"] == times
-    assert counts(done.run_dir, "observation")["85.2"] == STEADY
+    # an end that passes is asked twice as often, unless the other is known to fail
+    assert counts(done.run_dir, "observation")["85.2"] in (STEADY, 2 * STEADY)
 
 
 def test_a_killed_engine_is_waited_for(

@@ -185,7 +185,7 @@ def test_the_evidence_names_image_and_engine(found: tuple[Done, OnEngine]) -> No
         assert kept["engine"]["engine"] == version
         assert kept["engine"]["storage_driver"]
         # the entry point changed with 0.11.1, and with it how the model is named
-        start = [*MODULE, "--model"] if tested == "0.7.3" else SERVE
+        start = SERVE if Version(tested) >= Version("0.11.1") else [*MODULE, "--model"]
         assert kept["command"][: len(start)] == start
         assert kept["command"][len(start)] == "/vbisect/model"
         assert ("--enable-scale-out" in kept["command"]) == (Version(tested) >= Version("0.30"))
