@@ -15,6 +15,7 @@ from vbisect.reasons import ADVICE
 from vbisect.report.details import Section, details
 from vbisect.report.excerpts import all_short, as_json
 from vbisect.report.rows import UNTESTED, Row, rows
+from vbisect.report.templating import Filters, capital, load_template
 from vbisect.report.upgrade import upgrade_of
 from vbisect.report.variations import names, troubles, variation_rows
 from vbisect.run.comparisons import KeptComparison
@@ -156,25 +157,18 @@ def _address(text: str) -> str:
 @cache
 def _page() -> tuple[Template, str, str]:
     """The template, the style sheet and the script."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
-        loader=PackageLoader("vbisect.report", "templates"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["line"] = lambda value, limit=1000: one_line(str(value), limit)
-    environment.filters["address"] = _address
-    environment.filters["outcome"] = _outcome
-    environment.filters["capital"] = lambda text: text[:1].upper() + text[1:]
-    environment.filters["text"] = lambda value: plain(str(value), 10_000)
+    filters: Filters = {
+        "line": lambda value, limit=1000: one_line(str(value), limit),
+        "address": _address,
+        "outcome": _outcome,
+        "capital": capital,
+        "text": lambda value: plain(str(value), 10_000),
+    }
     folder = files("vbisect.report") / "templates"
     style, script = (
         Markup("\n" + (folder / name).read_text(encoding="utf-8"))
         for name in ("report.css", "report.js")
     )
-    return environment.get_template("report.html.j2"), style, script
+    return load_template("report.html.j2", filters, autoescape=True), style, script

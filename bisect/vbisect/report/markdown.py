@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from vbisect.reasons import ADVICE
 from vbisect.report.rows import tested_rows
+from vbisect.report.templating import Filters, capital, load_template
 from vbisect.report.upgrade import upgrade_of
 from vbisect.report.variations import names, troubles, variation_rows
 from vbisect.run.comparisons import KeptComparison
@@ -72,18 +73,5 @@ def _block(value: object) -> str:
 
 @cache
 def _template() -> Template:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("vbisect.report", "templates"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=False,  # Markdown has its own escapes, applied by the filters
-        keep_trailing_newline=True,
-    )
-    environment.filters["md"] = _escape
-    environment.filters["capital"] = lambda text: text[:1].upper() + text[1:]
-    environment.filters["code"] = _code
-    environment.filters["block"] = _block
-    return environment.get_template("report.md.j2")
+    filters: Filters = {"md": _escape, "capital": capital, "code": _code, "block": _block}
+    return load_template("report.md.j2", filters)

@@ -17,6 +17,7 @@ from vbisect.report.comment.logs import fit, folded, log_ends
 from vbisect.report.comment.strip import strip
 from vbisect.report.comment.tables import trials_table, variations_table
 from vbisect.report.comment.text import MOST, block, code, length, prose
+from vbisect.report.templating import Filters, load_template
 from vbisect.run.scope import scope_of
 from vbisect.run.settings import RunSettings
 from vbisect.run.state import RunState
@@ -144,16 +145,5 @@ def _rendered(told: dict[str, object], *, logs: str, cut: bool) -> str:
 
 @cache
 def _template() -> Template:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("vbisect.report", "templates"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=False,  # Markdown has its own escapes, applied by the filters
-        keep_trailing_newline=False,
-    )
-    environment.filters["prose"] = prose
-    environment.filters["code"] = code
-    return environment.get_template("comment.md.j2")
+    filters: Filters = {"prose": prose, "code": code}
+    return load_template("comment.md.j2", filters, keep_trailing_newline=False)
