@@ -7,26 +7,34 @@ from typing import Annotated
 import typer
 
 from vbisect.cli.application import app
+from vbisect.cli.options import (
+    Command,
+    CommandTimeout,
+    Endpoint,
+    MaxTokens,
+    N,
+    RequestTimeout,
+    Stream,
+    Suite,
+    Temperature,
+    TopP,
+)
 
 
 @app.command()
 def probe(
     url: Annotated[str, typer.Argument(metavar="URL", help="As in http://127.0.0.1:8000.")],
-    command: Annotated[
-        list[str] | None, typer.Argument(metavar="[-- CMD ARG…]", help="Command probe.")
-    ] = None,
-    endpoint: Annotated[str, typer.Option(help="chat, completions or generate.")] = "chat",
-    n: Annotated[list[int] | None, typer.Option("--n", help="Choices to ask for (8).")] = None,
-    stream: Annotated[bool, typer.Option("--stream", help="Ask for a stream.")] = False,
-    suite: Annotated[
-        bool, typer.Option("--suite", help="Ask all variations: n = 1 … 16, stream, seed, ….")
-    ] = False,
+    command: Command = None,
+    endpoint: Endpoint = "chat",
+    n: N = None,
+    stream: Stream = False,
+    suite: Suite = False,
     model: Annotated[str | None, typer.Option(help="The first that the server names.")] = None,
-    temperature: Annotated[float, typer.Option(help="Sampling temperature.")] = 0.7,
-    top_p: Annotated[float, typer.Option(help="Nucleus sampling.")] = 0.9,
-    max_tokens: Annotated[int, typer.Option(help="Tokens per choice.")] = 16,
-    request_timeout: Annotated[float, typer.Option(help="Seconds per request.")] = 300,
-    command_timeout: Annotated[float, typer.Option(help="Seconds per call of CMD.")] = 600,
+    temperature: Temperature = 0.7,
+    top_p: TopP = 0.9,
+    max_tokens: MaxTokens = 16,
+    request_timeout: RequestTimeout = 300,
+    command_timeout: CommandTimeout = 600,
     repeat: Annotated[int, typer.Option(help="Look so many times; one failure fails.")] = 1,
     every: Annotated[
         str | None, typer.Option(help="Look again and again, as in 60s, until stopped.")

@@ -9,6 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vbisect.cli.application import app
+from vbisect.cli.options import (
+    Command,
+    CommandTimeout,
+    Endpoint,
+    MaxTokens,
+    N,
+    RequestTimeout,
+    Stream,
+    Suite,
+    Temperature,
+    TopP,
+)
 
 if TYPE_CHECKING:
     from vbisect.run.state import RunState
@@ -35,24 +47,20 @@ def run(
     yes: Annotated[
         bool, typer.Option("--yes", help="Run what --from-issue proposes without asking.")
     ] = False,
-    command: Annotated[
-        list[str] | None, typer.Argument(metavar="[-- CMD ARG…]", help="Command probe.")
-    ] = None,
+    command: Command = None,
     probe: Annotated[str, typer.Option(help="n-choices or command.")] = "n-choices",
-    endpoint: Annotated[str, typer.Option(help="chat, completions or generate.")] = "chat",
-    n: Annotated[list[int] | None, typer.Option("--n", help="Choices to ask for (8).")] = None,
-    stream: Annotated[bool, typer.Option("--stream", help="Ask for a stream.")] = False,
-    suite: Annotated[
-        bool, typer.Option("--suite", help="Ask all variations: n = 1 … 16, stream, seed, ….")
-    ] = False,
+    endpoint: Endpoint = "chat",
+    n: N = None,
+    stream: Stream = False,
+    suite: Suite = False,
     bisect_on: Annotated[
         str | None, typer.Option(help="The variation of --suite that decides, as in stream (all).")
     ] = None,
-    temperature: Annotated[float, typer.Option(help="Sampling temperature.")] = 0.7,
-    top_p: Annotated[float, typer.Option(help="Nucleus sampling.")] = 0.9,
-    max_tokens: Annotated[int, typer.Option(help="Tokens per choice.")] = 16,
-    request_timeout: Annotated[float, typer.Option(help="Seconds per request.")] = 300,
-    command_timeout: Annotated[float, typer.Option(help="Seconds per call of CMD.")] = 600,
+    temperature: Temperature = 0.7,
+    top_p: TopP = 0.9,
+    max_tokens: MaxTokens = 16,
+    request_timeout: RequestTimeout = 300,
+    command_timeout: CommandTimeout = 600,
     model: Annotated[
         str | None,
         typer.Option(help="tiny:qwen2, tiny:qwen2_5_vl, a directory or a Hugging Face id."),
