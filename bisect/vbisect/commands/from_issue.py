@@ -10,7 +10,7 @@ from pathlib import Path
 from vbisect.errors import UsageError
 from vbisect.github import GitHub, IssueReference
 from vbisect.issues import Proposal, Thread, fetch, propose, read_saved
-from vbisect.run.asked import GREEDY_BELOW
+from vbisect.probes.n_choices import GREEDY_BELOW
 from vbisect.run.options import RunOptions
 from vbisect.text import one_line
 

@@ -13,6 +13,7 @@ from vbisect.issues.requests import endpoints, parameters
 from vbisect.issues.taken import argument, variable
 from vbisect.issues.thread import Thread
 from vbisect.issues.versions import is_development, versions
+from vbisect.probes.n_choices import GREEDY_BELOW
 
 _MOST_COUNTS = 4
 """How many values of n are asked for."""
@@ -21,8 +22,6 @@ _MOST_OTHERS = 3
 """How many further values of one kind are shown."""
 
 _LARGEST_N = 64
-_GREEDY = 1e-5
-"""vLLM refuses n > 1 below this temperature; n is 8 where nobody says otherwise."""
 
 
 def propose(thread: Thread) -> tuple[Proposal, ...]:
@@ -76,10 +75,11 @@ def _endpoint(found: Iterable[Found[str]]) -> Iterator[Proposal]:
 def _sampling(found: dict[str, list[Found[float | bool]]]) -> Iterator[Proposal]:
     counts = _counts(found.get("n", []))
     yield from (_taken("--n", str(each.value), each.line) for each in counts)
+    # n is 8 where nobody says otherwise
     several = not counts or any(each.value > 1 for each in counts)
     for each in best(found.get("temperature", []))[:1]:
         taken = _taken("--temperature", _written(each.value), each.line)
-        greedy = several and each.value < _GREEDY
+        greedy = several and each.value < GREEDY_BELOW
         why = "vLLM refuses n > 1 where it samples greedily" if greedy else None
         yield replace(taken, refused=why)
     for name in ("top_p", "max_tokens"):

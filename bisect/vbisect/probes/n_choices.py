@@ -22,6 +22,10 @@ from vbisect.probes.interface import NoResponse, Observation, ProbeTarget, SentR
 from vbisect.reasons import SkipReason, Untestable
 from vbisect.text import one_line, redact
 
+GREEDY_BELOW = 1e-5
+"""Below this temperature vLLM samples greedily: it refuses n > 1, and sets top_p itself
+(vllm/sampling_params.py, _SAMPLING_EPS)."""
+
 _PROMPT = "Write one short sentence about the sea."
 _SAMPLING = ("n", "temperature", "top_p", "max_tokens", "seed", "logprobs")
 _REQUEST_ID = "X-Request-Id"

@@ -12,14 +12,12 @@ from pydantic import BaseModel, ConfigDict
 from vbisect.errors import UsageError
 from vbisect.launch.arguments import refuse_secret
 from vbisect.probes import CommandSettings, Endpoint, NChoicesSettings, SuiteSettings, Variation
+from vbisect.probes.n_choices import GREEDY_BELOW
 from vbisect.probes.suite import variations
 from vbisect.run.options import RunOptions
 
 _LARGEST_N = 16384
 """vLLM's own default limit, VLLM_MAX_N_SEQUENCES, from 0.19 on."""
-
-GREEDY_BELOW = 1e-5
-"""Temperatures below this are none to vLLM (vllm/sampling_params.py, _SAMPLING_EPS)."""
 
 
 class Asked(BaseModel):

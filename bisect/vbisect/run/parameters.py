@@ -11,14 +11,13 @@ from typing import Any
 
 from vbisect.launch.request_log import RequestLog
 from vbisect.probes import SentRequest
+from vbisect.probes.n_choices import GREEDY_BELOW
 from vbisect.run.records import ParametersSeen, ParametersStatus
 
 _LAG_SECONDS = 5.0
 """How much later than its answer a request may get into the log: an engine hands it on."""
 
 _GLANCE_SECONDS = 0.02
-_GREEDY_BELOW = 1e-5
-"""vLLM samples greedily below this temperature, and then sets top_p itself (SamplingParams)."""
 
 
 class ParametersCheck:
@@ -99,7 +98,7 @@ def _differs(name: str, sent: dict[str, Any], received: dict[str, Any]) -> bool:
     """Whether the log has another value; a name that it does not have is no difference."""
     if name not in received:
         return False
-    if name == "top_p" and 0 <= sent.get("temperature", 1) < _GREEDY_BELOW:
+    if name == "top_p" and 0 <= sent.get("temperature", 1) < GREEDY_BELOW:
         return False
     here, there = sent[name], received[name]
     if here is None or there is None:
