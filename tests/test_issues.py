@@ -434,7 +434,7 @@ def test_hostile_text_is_shown_plain(vbisect: Command) -> None:
         (("--from-issue", "https://github.com.evil.org/a/b/issues/1.json"), "is not on github.com"),
         (("--from-issue", "nonsense"), "names no issue"),
         (("--from-issue", "missing.json"), "missing.json cannot be read"),
-        (("--from-issue", "a/b#1", "--resume", "x"), "has its options already"),
+        (("--from-issue", "a/b#1", "--resume", "x"), "leave out --from-issue"),
     ],
 )
 def test_what_cannot_be_an_issue(vbisect: Command, words: tuple[str, ...], told: str) -> None:

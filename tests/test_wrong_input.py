@@ -92,7 +92,11 @@ CASES = {
     "results a file": run("--results", "{tmp}/file", said="--results {tmp}/file cannot be written"),
     "no run directory": Case(("run", "--resume", "{tmp}"), "{tmp} is not a run directory"),
     "report of none": Case(("report", "{tmp}"), "{tmp} is not a run directory"),
-    "resume with range": Case(("run", "--resume", "{tmp}", *RANGE), "leave out --from and --to"),
+    "resume with range": Case(("run", "--resume", "{tmp}", *RANGE), "leave out --from, --to"),
+    "resume with options": Case(
+        ("run", "--resume", "{tmp}", "--fresh", "--n", "8", "--json", "--", "true"),
+        "options it was begun with: leave out -- CMD, --fresh, --n",
+    ),
     "damaged run.toml": Case(("run", "--resume", "{tmp}/torn"), "run.toml is damaged"),
     "incomplete run.toml": Case(("run", "--resume", "{tmp}/half"), "run.toml is damaged: device"),
     "report format": Case(("report", "{tmp}/half", "--format", "pdf"), "--format pdf: choose"),

@@ -170,11 +170,12 @@ def run(
             raise typer.BadParameter(
                 "a run that was begun has its plan already", param_hint="--resume"
             )
-        if from_issue is not None:
+        if others := sorted(_given(context) - {"--resume", "--results", "--json"}):
             raise typer.BadParameter(
-                "a run that was begun has its options already", param_hint="--from-issue"
+                f"a run goes on with the options it was begun with: leave out {', '.join(others)}",
+                param_hint="--resume",
             )
-        state, run_dir = old_run(resume, start=start, end=end)
+        state, run_dir = old_run(resume)
     else:
         options = RunOptions(
             start=start or "",
@@ -239,9 +240,9 @@ def run(
 
 
 def _given(context: typer.Context) -> set[str]:
-    """The options on the command line, by their flags."""
+    """The options on the command line, by their flags; ``-- CMD`` for a command."""
     return {
-        flag
+        flag if flag.startswith("-") else "-- CMD"
         for parameter in context.command.params
         if (source := context.get_parameter_source(parameter.name or ""))
         and source.name != "DEFAULT"

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 from vbisect.commands.signals import signals_as_interrupt
-from vbisect.errors import UsageError
 from vbisect.report.formats import write_reports
 from vbisect.report.progress import progress
 from vbisect.run.ask_commits import ask_commits
@@ -29,10 +28,8 @@ def new_run(options: RunOptions, results: Path) -> tuple[RunState, Path]:
     return state, run_dir
 
 
-def old_run(run_dir: Path, *, start: str | None, end: str | None) -> tuple[RunState, Path]:
+def old_run(run_dir: Path) -> tuple[RunState, Path]:
     """Resume the run in ``run_dir``; its own settings hold."""
-    if start or end:
-        raise UsageError("--resume goes on with the recorded range: leave out --from and --to.")
     with signals_as_interrupt():
         with progress() as display:
             state = resume_run(run_dir, display)
