@@ -49,8 +49,10 @@ def remaining(state: RunState) -> str:
         return "nothing left to test"
     low, high = (settings.versions[index] for index in stretch)
     trials = expected_trials(count, outcomes, sweep=settings.sweep)
-    more = f"at most {trials} more" if trials else "no more"
-    return f"between {low} and {high}; {more} trials if none is skipped"
+    more = {0: "no more trials", 1: "at most 1 more trial"}.get(
+        trials, f"at most {trials} more trials"
+    )
+    return f"between {low} and {high}; {more} if none is skipped"
 
 
 class PlainLines:
