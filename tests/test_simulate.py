@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from bench.calibration import calibrate, wilson
-from bench.search_worlds import draw_truths, flaky, steady
+from bench.search_worlds import broken_in_a_row, draw_truths, flaky, steady
 from vbisect.cli import app
 from vbisect.search import Change, Costs, Counts, Outcome, Seen
 from vbisect.shell import run_app
@@ -578,3 +578,22 @@ def test_stated_confidence_holds_where_servers_flake(false_fail_rate: float) -> 
     assert all(each.holds for each in bins), bins
     wrong = sum(done.wrong for done in runs)
     assert wilson(len(runs) - wrong, len(runs))[1] >= 0.95, wrong
+
+
+def test_suspects_hold_the_change_as_often_as_they_are_said_to() -> None:
+    """Where flaky releases surround a stretch that cannot be tested, often no single one can be."""
+    broken = broken_in_a_row(20, 8)
+    truths = [
+        each.model_copy(update={"fail_rate": 0.5, "false_fail_rate": 0.1})
+        for each in draw_truths(broken, 40)
+    ]
+    unsure = [
+        done
+        for done in (run("vbisect", each) for each in truths)
+        if done.answer.status is Status.INCONCLUSIVE and done.answer.suspects
+    ]
+    stated = [done.answer.confidence or 0.0 for done in unsure]
+    assert len(unsure) >= 15, "nearly always sure"
+    assert sum(each >= 0.95 for each in stated) >= 10, stated
+    right = sum(not done.wrong for done in unsure)
+    assert wilson(right, len(unsure))[1] >= sum(stated) / len(stated), (right, stated)

@@ -295,7 +295,10 @@ _EXIT_CODES = {
 
 
 class Answer(Frozen):
-    """A boundary: the change is in one of ``suspects``; ``exact`` when that is one release."""
+    """A boundary: the change is in one of ``suspects``; ``exact`` when that is one release.
+
+    ``confidence`` is the probability that it is in one of them.
+    """
 
     change: Change
     last_before: str

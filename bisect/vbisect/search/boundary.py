@@ -61,6 +61,7 @@ class Conclusion:
 
     When the verdict is ``UNSURE``, ``suspects`` is the smallest set of indices that holds the
     confidence asked for, otherwise what the newest boundary of the kind looked for could be in.
+    ``held`` is then the probability that it is in one of them, ``None`` where none was reckoned.
     ``more_changes`` when what was seen cannot come from one change.
     """
 
@@ -69,6 +70,7 @@ class Conclusion:
     ends: Ends | None
     suspects: tuple[int, ...] = ()
     more_changes: bool = False
+    held: float | None = None
 
 
 def testable_ends(count: int, outcomes: Mapping[int, Outcome]) -> Ends | None:

@@ -45,8 +45,8 @@ def _of_one(aim: Aim, seen: Seen, ends: Ends) -> Conclusion:
     best = belief.best
     settled = standing(aim, seen, belief).settled
     if best is None or not settled:
-        suspects = _suspects(aim, belief)
-        return Conclusion(Verdict.UNSURE, _boundary(seen, best), ends, suspects, more)
+        suspects, held = _suspects(aim, belief)
+        return Conclusion(Verdict.UNSURE, _boundary(seen, best), ends, suspects, more, held)
     boundaries = _boundary(seen, best)
     if not aim.find.wants(best.change) and belief.changed >= 0.5:
         return Conclusion(Verdict.OTHER_CHANGE, boundaries, ends, (), more)
@@ -106,14 +106,15 @@ def _boundary(seen: Seen, piece: Piece | None) -> tuple[Boundary, ...]:
     return (Boundary(piece.change, *neighbours, confidence=piece.mass),)
 
 
-def _suspects(aim: Aim, belief: Belief) -> tuple[int, ...]:
+def _suspects(aim: Aim, belief: Belief) -> tuple[tuple[int, ...], float | None]:
     """The smallest set of candidates that holds the change with the confidence asked for.
 
+    With it goes the probability that there is a change, and that it is in one of them.
     Places that nothing seen can tell apart are left out together or not at all.
     """
     wanted = [piece for piece in belief.pieces if aim.find.wants(piece.change)]
     if 2 * sum(piece.mass for piece in wanted) < belief.changed:
-        return ()  # a change of the other kind is likelier
+        return (), None  # a change of the other kind is likelier
     masses: dict[tuple[int, int], float] = {}
     for piece in wanted:
         place = (piece.first, piece.last)
@@ -128,7 +129,7 @@ def _suspects(aim: Aim, belief: Belief) -> tuple[int, ...]:
             break
         held += mass
         suspects += range(first, last + 1)
-    return tuple(sorted(suspects))
+    return tuple(sorted(suspects)), held
 
 
 def _is_upside_down(seen: Seen, piece: Piece) -> bool:

@@ -126,7 +126,8 @@ def _answer_of(conclusion: Conclusion) -> Answer:
     boundary = conclusion.boundaries[-1] if conclusion.boundaries else None
     confidence = boundary.confidence if boundary else None
     if conclusion.verdict is not Verdict.FOUND or boundary is None:
-        return Answer(Status.INCONCLUSIVE, suspects=conclusion.suspects, confidence=confidence)
+        held = confidence if conclusion.held is None else conclusion.held
+        return Answer(Status.INCONCLUSIVE, suspects=conclusion.suspects, confidence=held)
     return Answer(
         Status.FOUND if boundary.exact else Status.INCONCLUSIVE,
         boundary.change,
