@@ -13,6 +13,7 @@ from vbisect.launch import Limited
 from vbisect.probes import NChoicesSettings
 from vbisect.releases import Device
 from vbisect.report.upgrade import Certainty, Side, advise, upgrade_of
+from vbisect.report.upgrade.known import Evidence
 from vbisect.run.answer import finding_of
 from vbisect.run.records import Finding, Status, Tally, TrialRecord
 from vbisect.run.state import RunState
@@ -114,8 +115,19 @@ def test_before_a_break_one_stays() -> None:
         "Go no further than 1.2: broken in 1.3; 1.2 is the last passing release."
     )
     later = advise(ran("p.pff"), on="1.4")
-    assert later.recommendation.startswith("No newer release was tested")
+    assert later.recommendation == (
+        "No newer release was tested: whether one fixes it is not known. "
+        "Of the older ones, 1.2 is the newest known to pass."
+    )
     assert later.recommended is None
+
+
+def test_failures_of_another_kind_are_not_counted_as_the_bug() -> None:
+    """The table does not count them either."""
+    seen = Tally(passes=1, fails=3, other=2)
+    assert str(Evidence("1.0", Outcome.FAIL, seen, 1)) == (
+        "1.0 failed 3 of 6 observations in 1 boot (2 more in another way)"
+    )
 
 
 def test_each_change_has_its_own_sureness() -> None:

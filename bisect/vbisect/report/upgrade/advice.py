@@ -102,7 +102,7 @@ class _Adviser:
         elif sides.outcomes.get(start) is Outcome.PASS and side is Side.UNKNOWN:
             told = self._unsettled()
         else:
-            told = self._without_fix()
+            told = self._without_fix() + self._way_back(side)
         return Advice(
             on=sides.versions[start],
             side=side,
@@ -225,6 +225,13 @@ class _Adviser:
             return f"No tested release is known to fix it: {finding.message}."
         seen = evidence(self._state, sides.versions[passing[0]])
         return f"{seen}; which release fixes it, if any, is not known."
+
+    def _way_back(self, side: Side) -> str:
+        """The newest release before a break, for one that is bad now."""
+        good = [at for at in range(self._start) if self._sides.known_good(at)]
+        if side is not Side.BAD or not good:
+            return ""
+        return f" Of the older ones, {self._sides.versions[good[-1]]} is the newest known to pass."
 
     def _unsettled(self) -> str:
         """When the release passed, and the run does not know what came after."""

@@ -34,9 +34,10 @@ class Evidence:
     def __str__(self) -> str:
         seen = self.observations
         bad = self.outcome is Outcome.FAIL
-        count, verb = (seen.total - seen.passes, "failed") if bad else (seen.passes, "passed")
+        count, verb = (seen.fails, "failed") if bad else (seen.passes, "passed")
         boots = f"{self.boots} boot{'' if self.boots == 1 else 's'}"
-        return f"{self.version} {verb} {count} of {seen.total} observations in {boots}"
+        other = f" ({seen.other} more in another way)" if bad and seen.other else ""
+        return f"{self.version} {verb} {count} of {seen.total} observations in {boots}{other}"
 
 
 @dataclass(frozen=True)
