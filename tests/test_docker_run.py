@@ -322,6 +322,7 @@ def test_commits_between_the_newest_release_and_nightly_are_candidates(
     answer = done.json["answer"]
     assert (answer["last_before"], answer["first_after"]) == (versions[0], versions[1])
     assert answer["exact"]
+    assert f"--to nightly-{newest} " in done.json["replay"]
     for version, commit in zip(versions, COMMITS, strict=True):
         build = done.trials[version]["build"]
         assert build["digest"] == nightlies.digests[f"nightly-{commit}"]

@@ -13,15 +13,19 @@ from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from made import VERSIONS, releases
+from made import VERSIONS, releases, settings
 from vbisect.cli import app
 from vbisect.errors import UsageError
-from vbisect.releases import Device, KnownReleases
+from vbisect.releases import Device, KnownReleases, Wheel
 from vbisect.run import model as modelling
 from vbisect.run import prepare as preparing
 from vbisect.run.model import ResolvedModel
 from vbisect.run.options import RunOptions
 from vbisect.run.settings import RunSettings
+
+NIGHTLY_WHEEL = Wheel(
+    distribution="vllm", version="0.33.1.dev2+g1", index="https://wheels.vllm.ai/nightly"
+)
 
 
 @pytest.mark.parametrize(
@@ -147,16 +151,38 @@ def test_settings_survive_the_file_and_the_command_line(
     words = shlex.split(made.replay_command())
     assert words[:2] == ["vbisect", "run"]
     again = preparing.prepare(parsed(monkeypatch, words[1:]))
-    assert again.model_copy(update={"run_id": made.run_id}) == made
+    moved = {"end": made.end, "notes": made.notes} if made.end == "latest" else {}
+    assert again.model_copy(update={"run_id": made.run_id, **moved}) == made
 
 
 def test_a_plain_run_is_repeated_by_a_short_line() -> None:
     """What was not asked for is not in the way."""
     options = RunOptions("0.27.1", "latest", device="cpu", model="org/model")
     assert preparing.prepare(options).replay_command() == (
-        "vbisect run --from 0.27.1 --to latest --runtime venv --device cpu "
+        "vbisect run --from 0.27.1 --to 0.32.0 --runtime venv --device cpu "
         "--model org/model --endpoint chat --n 8"
     )
+
+
+@pytest.mark.parametrize(
+    ("end", "changed", "words"),
+    [
+        ("nightly", {"image": "r@sha256:1", "commit": "c" * 40}, f"nightly-{'c' * 40}"),
+        ("nightly", {"image": "r@sha256:1"}, "nightly"),
+        ("nightly", {"wheels": {Device.CUDA: NIGHTLY_WHEEL}}, "nightly"),
+        ("nightly", {}, "0.32.0"),
+        ("latest", {}, "0.32.0"),
+        ("v0.32", {}, "v0.32"),
+    ],
+)
+def test_a_moving_end_is_repeated_as_what_it_was(
+    end: str, changed: dict[str, Any], words: str
+) -> None:
+    """Tomorrow's nightly is another build; a nightly wheel can be asked for by no other name."""
+    *older, newest = releases()
+    candidates = (*older, newest.model_copy(update=changed))
+    replayed = shlex.split(settings(end=end, candidates=candidates).replay_command())
+    assert replayed[2:6] == ["--from", "0.27.1", "--to", words]
 
 
 @pytest.mark.parametrize(
