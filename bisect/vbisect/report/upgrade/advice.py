@@ -155,15 +155,11 @@ class _Adviser:
 
     def _next_good(self, index: int) -> str | None:
         """The oldest release from ``index`` on, before the next change, that is known to pass."""
-        for at in range(index, self._next_change(index)):
-            if self._sides.known_good(at):
-                return self._sides.versions[at]
-        return None
+        return next(iter(self._known_good(index, self._next_change(index))), None)
 
     def _still_good(self, earliest: str) -> str:
         index = self._sides.index(earliest)
-        good = [at for at in range(index, self._next_change(index)) if self._sides.known_good(at)]
-        return self._sides.versions[good[-1]]
+        return self._known_good(index, self._next_change(index))[-1]
 
     def _next_change(self, index: int) -> int:
         """The first index beyond the last release before the next change after ``index``."""
@@ -172,12 +168,13 @@ class _Adviser:
 
     def _stay_on(self) -> str | None:
         """The newest release known to pass before the next break; for one that is good now."""
-        good = [
-            at
-            for at in range(self._start, self._next_change(self._start))
-            if self._sides.known_good(at)
-        ]
-        return self._sides.versions[good[-1]] if good else None
+        good = self._known_good(self._start, self._next_change(self._start))
+        return good[-1] if good else None
+
+    def _known_good(self, low: int, high: int) -> list[str]:
+        """The releases from ``low`` to before ``high`` that are known to pass, oldest first."""
+        sides = self._sides
+        return [sides.versions[at] for at in range(low, high) if sides.known_good(at)]
 
     def _when_good(self, stay_on: str | None) -> str:
         on = self._sides.versions[self._start]
@@ -228,10 +225,8 @@ class _Adviser:
 
     def _way_back(self, side: Side) -> str:
         """The newest release before a break, for one that is bad now."""
-        good = [at for at in range(self._start) if self._sides.known_good(at)]
-        if side is not Side.BAD or not good:
-            return ""
-        return f" Of the older ones, {self._sides.versions[good[-1]]} is the newest known to pass."
+        good = self._known_good(0, self._start) if side is Side.BAD else []
+        return f" Of the older ones, {good[-1]} is the newest known to pass." if good else ""
 
     def _unsettled(self) -> str:
         """When the release passed, and the run does not know what came after."""
