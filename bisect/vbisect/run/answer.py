@@ -65,7 +65,6 @@ def _unsure(state: RunState, conclusion: Conclusion, likeliest: Answer | None) -
     after = [index for index in judged if index >= conclusion.suspects[-1]]
     if not before or not after:
         return None
-    own = likeliest.confidence if likeliest else 0.0
     change = Change.FIX if outcomes[before[0]] is Outcome.FAIL else Change.BREAK
     if state.settings.find is not Find.AUTO:
         change = Change(state.settings.find)
@@ -75,7 +74,7 @@ def _unsure(state: RunState, conclusion: Conclusion, likeliest: Answer | None) -
         first_after=versions[after[0]],
         exact=False,
         suspects=tuple(versions[index] for index in conclusion.suspects),
-        confidence=_rounded(conclusion.held) if conclusion.held is not None else own,
+        confidence=_rounded(conclusion.held or 0.0),
     )
 
 

@@ -61,7 +61,8 @@ class Conclusion:
 
     When the verdict is ``UNSURE``, ``suspects`` is the smallest set of indices that holds the
     confidence asked for, otherwise what the newest boundary of the kind looked for could be in.
-    ``held`` is then the probability that it is in one of them, ``None`` where none was reckoned.
+    ``held`` is then the probability that it is in one of them; of several changes, that of the
+    newest boundary. ``None`` where there is no such change.
     ``more_changes`` when what was seen cannot come from one change.
     """
 

@@ -76,7 +76,8 @@ def _of_several(aim: Aim, seen: Seen) -> Conclusion:
     for before, after in pairwise(seen.judged):
         if max(doubts[before], doubts[after]) > allowed / len(doubts):
             suspects |= {*range(before + 1, after + 1)}
-    return replace(told, verdict=Verdict.UNSURE, suspects=tuple(sorted(suspects)))
+    held = wanted[-1].confidence if wanted else None
+    return replace(told, verdict=Verdict.UNSURE, suspects=tuple(sorted(suspects)), held=held)
 
 
 def _with_confidence(conclusion: Conclusion, sure: Sequence[float]) -> Conclusion:

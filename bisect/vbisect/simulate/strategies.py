@@ -124,10 +124,8 @@ def _answer_of(conclusion: Conclusion) -> Answer:
     if conclusion.verdict in (Verdict.NO_CHANGE, Verdict.OTHER_CHANGE):
         return Answer(Status.NONE)
     boundary = conclusion.boundaries[-1] if conclusion.boundaries else None
-    confidence = boundary.confidence if boundary else None
     if conclusion.verdict is not Verdict.FOUND or boundary is None:
-        held = confidence if conclusion.held is None else conclusion.held
-        return Answer(Status.INCONCLUSIVE, suspects=conclusion.suspects, confidence=held)
+        return Answer(Status.INCONCLUSIVE, suspects=conclusion.suspects, confidence=conclusion.held)
     return Answer(
         Status.FOUND if boundary.exact else Status.INCONCLUSIVE,
         boundary.change,
@@ -135,7 +133,7 @@ def _answer_of(conclusion: Conclusion) -> Answer:
         boundary.first_after,
         boundary.exact,
         boundary.suspects,
-        confidence,
+        boundary.confidence,
     )
 
 
