@@ -74,6 +74,19 @@ def select_range(request: RangeRequest, known: KnownReleases, nightlies: Nightli
     return Range(candidates, excluded, tuple(notes))
 
 
+def lasting_name(asked: str, release: Release) -> str:
+    """What asks for ``release`` tomorrow too, where ``asked`` moves.
+
+    A nightly wheel, and a nightly image of an unknown commit, have no other name.
+    """
+    if asked not in MOVING:
+        return asked
+    if release.image is not None:
+        return f"nightly-{release.commit}" if release.commit else asked
+    on_its_own_index = any(wheel.index for wheel in release.wheels.values())
+    return asked if on_its_own_index else release.version
+
+
 def parse_version(text: str) -> Version:
     """``text`` as a PEP 440 version, a leading ``v`` allowed; raises ``UsageError``."""
     try:

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 from vbisect.errors import UsageError
 from vbisect.launch import Limited
 from vbisect.probes import CommandSettings, NChoicesSettings, SuiteSettings
-from vbisect.releases import MOVING, Device, Release
+from vbisect.releases import Device, Release, lasting_name
 from vbisect.run.docker_settings import DockerSettings, default_image_repo
 from vbisect.run.records import Frozen
 from vbisect.search import MAX_SKIPS, Find
@@ -130,7 +130,8 @@ class RunSettings(Frozen):
 
 def _replay_words(s: RunSettings) -> list[str]:
     oldest, newest = s.candidates[0], s.candidates[-1]
-    words = ["vbisect", "run", "--from", _pinned(s.start, oldest), "--to", _pinned(s.end, newest)]
+    words = ["vbisect", "run", "--from", lasting_name(s.start, oldest)]
+    words += ["--to", lasting_name(s.end, newest)]
     words += _each("--skip", s.skip)
     words += ["--pre"] if s.pre else []
     words += ["--find", s.find] if s.find is not Find.AUTO else []
@@ -165,16 +166,6 @@ def _replay_words(s: RunSettings) -> list[str]:
         words += _unless_default("--command-timeout", s.command.timeout, 600)
         words += ["--", *s.command.command]
     return words
-
-
-def _pinned(asked: str, release: Release) -> str:
-    """What names ``release`` tomorrow too; a nightly wheel has no other name."""
-    if asked not in MOVING:
-        return asked
-    if release.image is not None:
-        return f"nightly-{release.commit}" if release.commit else asked
-    on_its_own_index = any(wheel.index for wheel in release.wheels.values())
-    return asked if on_its_own_index else release.version
 
 
 def _docker_words(d: DockerSettings, device: Device) -> list[str]:
