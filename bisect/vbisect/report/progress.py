@@ -49,9 +49,7 @@ def remaining(state: RunState) -> str:
         return "nothing left to test"
     low, high = (settings.versions[index] for index in stretch)
     trials = expected_trials(count, outcomes, sweep=settings.sweep)
-    more = {0: "no more trials", 1: "at most 1 more trial"}.get(
-        trials, f"at most {trials} more trials"
-    )
+    more = f"at most {trials} more trial{'s' * (trials > 1)}" if trials else "no more trials"
     return f"between {low} and {high}; {more} if none is skipped"
 
 
