@@ -12,7 +12,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import jinja2
 import pytest
+import tokenizers
 
 from vbisect.builds.shim import install_torchvision_shim, install_vllm_metadata
 from vbisect.models import (
@@ -120,7 +122,6 @@ def test_tokens_and_config_agree(name: str, tmp_path: Path) -> None:
 
 
 def test_an_image_in_a_message_becomes_one_image_token(tmp_path: Path) -> None:
-    jinja2 = pytest.importorskip("jinja2")
     directory = write_tiny_model("tiny:qwen2_5_vl", tmp_path / "model")
     template = jinja2.Template((directory / "chat_template.jinja").read_text())
     for image in ({"type": "image"}, {"type": "image_url", "image_url": {"url": "data:"}}):
@@ -132,7 +133,6 @@ def test_an_image_in_a_message_becomes_one_image_token(tmp_path: Path) -> None:
 
 
 def test_both_chat_templates_agree_on_plain_text(tmp_path: Path) -> None:
-    jinja2 = pytest.importorskip("jinja2")
     texts = set()
     for name in TINY_MODELS:
         directory = write_tiny_model(name, tmp_path / name.replace(":", "-"))
@@ -215,7 +215,6 @@ def test_a_text_too_short_for_the_merges_is_an_error() -> None:
 
 
 def test_any_text_survives_the_tokenizer(tmp_path: Path) -> None:
-    tokenizers = pytest.importorskip("tokenizers")
     directory = write_tiny_model("tiny:qwen2", tmp_path / "model")
     tokenizer = tokenizers.Tokenizer.from_file(str(directory / "tokenizer.json"))
     for text in ("the other answer", "Grüße, 世界 🙂\n\ttab", "<|im_start|>user\nhi<|im_end|>"):
