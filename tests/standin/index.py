@@ -20,7 +20,10 @@ from socketserver import TCPServer
 from types import TracebackType
 from typing import Any
 
+from .wheels import dependency
+
 JSON_TYPE = "application/vnd.pypi.simple.v1+json"
+SETUPTOOLS = "setuptools-1.0-py3-none-any.whl"
 
 
 @dataclass
@@ -35,7 +38,8 @@ class PackageIndex:
     """Serves `directory` as a simple index (PEP 503, 691, 700, 658) while its `with` block runs.
 
     `upload_times` and `yanked` go by file name; a file without an upload time is listed
-    without one. Wheels added to the directory later are served too.
+    without one. Wheels added to the directory later are served too. As every index that has vLLM,
+    it has setuptools.
     """
 
     def __init__(
@@ -47,7 +51,9 @@ class PackageIndex:
         metadata: bool = True,
     ) -> None:
         self.directory = directory
-        self.upload_times = dict(upload_times or {})
+        if not (directory / SETUPTOOLS).exists():  # another index may serve it already
+            dependency(directory, "setuptools", "1.0")
+        self.upload_times = {SETUPTOOLS: datetime(2020, 1, 1, tzinfo=UTC), **(upload_times or {})}
         self.yanked = dict(yanked or {})
         self.metadata = metadata
         self.requests: Counter[str] = Counter()

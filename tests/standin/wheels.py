@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .behaviour import Behaviour
 
-__all__ = ["Behaviour", "build_wheel", "package_files", "write_package"]
+__all__ = ["Behaviour", "build_wheel", "dependency", "package_files", "write_package"]
 
 HERE = Path(__file__).parent
 SAME_NAMES = ("web.py", "asks.py", "replies.py", "arguments.py", "log.py", "quirks.py")
@@ -97,6 +97,23 @@ def build_wheel(
             # A fixed date makes the same release the same bytes, so digests can be compared.
             archive.writestr(zipfile.ZipInfo(file, (2026, 1, 1, 0, 0, 0)), text)
     return partial.replace(path)
+
+
+def dependency(directory: Path, name: str, version: str) -> Path:
+    """Write a wheel of something that a release depends on; it holds nothing but its metadata."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"{name}-{version}-py3-none-any.whl"
+    info = f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(
+            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        )
+        archive.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        names = ("METADATA", "WHEEL", "RECORD")
+        archive.writestr(f"{info}/RECORD", "".join(f"{info}/{name},,\n" for name in names))
+    return path
 
 
 def _record(files: dict[str, str], own_name: str) -> str:

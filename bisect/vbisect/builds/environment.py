@@ -209,7 +209,7 @@ def _install_by_recipe(
             arguments += as_of(request.wheel, file.uploaded, request.released)
         if request.wheel.index:
             arguments += ["--index", request.wheel.index, "--prerelease=allow"]
-        arguments.append(requirement)
+        arguments += [requirement, *recipe.beside]
         return run_uv(arguments, directory=path, cancel=cancel, retry=retry), None
 
     recipe, _ = first_that_resolves(request.device, attempt)

@@ -140,7 +140,8 @@ class _Resolver:
         """What uv said, and the lock of ``wheel`` with all it needs unless that failed."""
         with TemporaryDirectory(prefix="vbisect-lock-") as scratch:
             folder = Path(scratch)
-            (folder / "requirements.in").write_text(f"{wheel.distribution}=={wheel.version}\n")
+            wanted = (f"{wheel.distribution}=={wheel.version}", *recipe.beside)
+            (folder / "requirements.in").write_text("".join(f"{line}\n" for line in wanted))
             (folder / "excludes.txt").write_text("".join(f"{name}\n" for name in recipe.excludes))
             arguments = ["pip", "compile", "requirements.in", "--python", sys.executable]
             arguments += ["--output-file", "pylock.toml", "--format", "pylock.toml", "--no-header"]
