@@ -1,17 +1,15 @@
-"""What a run of real vLLM shows beside its outcomes: what was received, and whose a bug is.
-
-Of 0.10.0 and older, which log requests by default, no CPU wheel can be installed here as it is.
-What one of them logged once its dependencies were replaced by hand is in ``tests/data/logs``.
-"""
+"""What a run of real vLLM shows beside its outcomes: what was received, and whose a bug is."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from real.old_release import VERSION, install_old_release
 from real.runs import owned_processes, run
 from vbisect.launch.request_log import RequestLog
 
@@ -52,6 +50,32 @@ def test_a_release_that_loses_choices_was_asked_for_all_of_them(tmp_path: Path) 
     assert [trials[v]["outcome"] for v in ("0.28.0", "0.29.0")] == ["fail", "pass"]
     for version, trial in trials.items():
         assert_received(trial, Path(answer["run_dir"]) / "trials" / version, 4)
+
+
+def test_both_defaults_of_request_logging_show_what_was_received(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """0.8.5 (V0) logs requests unless told not to, 0.32.0 (V1) only when told to."""
+    monkeypatch.setenv("VBISECT_CACHE_DIR", str(tmp_path / "cache"))
+    try:
+        install_old_release(tmp_path)
+        ends = ("--from", VERSION, "--to", "0.32.0", "--skip", "0.8.5.post1..0.31.0")
+        chat = ("--device", "cpu", "--endpoint", "chat", "--n", "8", "--confidence", "0.9")
+        code, answer = run(tmp_path, *ends, *chat)
+    finally:
+        shutil.rmtree(tmp_path / "cache", ignore_errors=True)  # 6 GB that nothing else can use
+    assert (code, answer["status"]) == (1, "none")
+    run_dir = Path(answer["run_dir"])
+    tested = {t["version"]: t for t in answer["trials"] if t["outcome"] != "skip"}
+    assert {v: t["engine"] for v, t in tested.items()} == {VERSION: "V0", "0.32.0": "V1"}
+    for version, trial in tested.items():
+        folder = run_dir / "trials" / version
+        command = json.loads((folder / "environment.json").read_text())["command"]
+        assert ("--enable-log-requests" in command) == (version != VERSION)
+        assert not any("log-requests" in word for word in command if version == VERSION)
+        assert_received(trial, folder, 8)
+    assert (run_dir / "report.md").read_text().count("received n=8") == 2
+    assert owned_processes(run_dir) == []
 
 
 def assert_received(found: dict[str, Any], folder: Path, n: int) -> None:
