@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -22,6 +21,7 @@ from vbisect.probes.answers import (
     read_plain,
     read_stream,
 )
+from vbisect.probes.exchange import Reply
 from vbisect.probes.n_choices import read
 from vbisect.reasons import Untestable
 
@@ -40,7 +40,8 @@ def sample(name: str) -> bytes:
 
 def answer(body: str | bytes, *, status: int = 200, stream: bool = False) -> Answer:
     """``body`` as the probe reads it off a response."""
-    return read(httpx.Response(status, content=body), stream)
+    text = body if isinstance(body, str) else body.decode("utf-8", "replace")
+    return read(Reply(status, text), stream)
 
 
 def events(*payloads: Any, done: bool = True) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import httpx
 import pytest
 
 from vbisect.probes import Endpoint, NChoicesProbe, NChoicesSettings, NoResponse
+from vbisect.probes.exchange import Reply
 from vbisect.probes.n_choices import read
 from vbisect.reasons import SkipReason, Untestable
 
@@ -17,7 +17,8 @@ DATA = Path(__file__).parent / "data" / "answers"
 
 def refused(body: str | bytes, status: int) -> None:
     """A response of this status, as the probe reads it."""
-    read(httpx.Response(status, content=body), stream=False)
+    text = body if isinstance(body, str) else body.decode("utf-8", "replace")
+    read(Reply(status, text), stream=False)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,8 @@ class FailureKind(StrEnum):
 class Observation(BaseModel):
     """One answer of a probe: a pass, or a failure with its kind and a plain sentence.
 
-    ``seconds`` is the latency; ``evidence`` is what the probe measured beside the verdict.
+    ``seconds`` is what one request took, in the mean, or the command; ``evidence`` is what the
+    probe measured beside the verdict.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -6,9 +6,9 @@ import json
 import time
 import uuid
 from enum import StrEnum
+from statistics import mean
 from typing import Any
 
-import httpx
 from pydantic import BaseModel, ConfigDict
 
 from vbisect.probes.answers import (
@@ -18,6 +18,7 @@ from vbisect.probes.answers import (
     read_plain,
     read_stream,
 )
+from vbisect.probes.exchange import Caller, Reply, TooLarge, Unanswered, exchange
 from vbisect.probes.interface import NoResponse, Observation, ProbeTarget, SentRequest
 from vbisect.reasons import SkipReason, Untestable
 from vbisect.text import one_line, redact
@@ -93,14 +94,13 @@ class NChoicesProbe:
 
     def observe(self, target: ProbeTarget) -> Observation:
         """Send one request for each ``n``; the first that fails decides."""
-        seconds = 0.0
+        latencies: list[float] = []
         evidence: dict[str, Any] = {}
         for n in self._settings.n:
             started = time.monotonic()
             answer = self._ask(target, n)
-            latency = time.monotonic() - started
-            seconds += latency
-            evidence[f"n={n}"] = _measured(answer, latency)
+            latencies.append(time.monotonic() - started)
+            evidence[f"n={n}"] = _measured(answer, latencies[-1])
             failure = failure_of(answer, n, logprobs=self._settings.logprobs)
             if failure is not None:
                 kind, sentence = failure
@@ -109,10 +109,10 @@ class NChoicesProbe:
                     passed=False,
                     kind=kind,
                     signature=f"n={n}: {sentence}" if several else sentence,
-                    seconds=seconds,
+                    seconds=mean(latencies),
                     evidence=evidence,
                 )
-        return Observation(passed=True, seconds=seconds, evidence=evidence)
+        return Observation(passed=True, seconds=mean(latencies), evidence=evidence)
 
     def request_body(self, model: str, n: int) -> dict[str, Any]:
         """The request, with every sampling parameter the verdict could depend on sent explicitly.
@@ -150,41 +150,33 @@ class NChoicesProbe:
     def _ask(self, target: ProbeTarget, n: int) -> Answer:
         return read(self.send(target, n), self._settings.stream)
 
-    def send(self, target: ProbeTarget, n: int) -> httpx.Response:
-        """What is answered to a request for ``n`` choices, read whole. Raises ``NoResponse``."""
+    def send(self, target: ProbeTarget, n: int) -> Reply:
+        """What is answered to a request for ``n`` choices. Raises ``NoResponse``."""
         body = self.request_body(target.model, n)
         path = self._settings.endpoint.path
         identity = f"vbisect-{uuid.uuid4().hex}"
         _keep_request(target, self._label, path, body)
         request = SentRequest(id=identity, parameters=sampling_parameters(body))
         target.sent.append(request)
-        timeout = httpx.Timeout(self._settings.request_timeout, connect=10)
-        client = httpx.Client(
-            base_url=target.base_url,
-            headers=target.headers,
-            trust_env=target.trust_env,
-            timeout=timeout,
-        )
         started = time.monotonic()
         try:
-            with (
-                client,
-                client.stream("POST", path, json=body, headers={_REQUEST_ID: identity}) as response,
-            ):
-                response.read()
-        except httpx.TimeoutException:
-            raise NoResponse(
-                SkipReason.NO_ANSWER, f"no answer within {self._settings.request_timeout:.0f} s"
-            ) from None
-        except httpx.HTTPError as error:
-            raise NoResponse(
-                SkipReason.NO_ANSWER, f"the connection broke: {one_line(str(error))}"
-            ) from None
+            reply = exchange(
+                "POST",
+                target.base_url + path,
+                Caller(target.headers, target.trust_env),
+                seconds=self._settings.request_timeout,
+                json=body,
+                headers={_REQUEST_ID: identity},
+            )
+        except Unanswered as error:
+            raise NoResponse(SkipReason.NO_ANSWER, str(error)) from None
+        except TooLarge as error:
+            raise NoResponse(SkipReason.SERVER_ERROR, str(error)) from None
         took = time.monotonic() - started
-        _keep_response(target, self._label, n, identity, response, took)
-        if response.status_code >= 400:
+        _keep_response(target, self._label, n, identity, reply, took)
+        if reply.status >= 400:
             target.sent.remove(request)  # vLLM logs a request once it has accepted it
-        return response
+        return reply
 
 
 def sampling_parameters(body: dict[str, Any]) -> dict[str, int | float | None]:
@@ -204,16 +196,16 @@ def _is_number(value: object) -> bool:
     return value is None or isinstance(value, int | float)
 
 
-def read(response: httpx.Response, stream: bool) -> Answer:
+def read(reply: Reply, stream: bool) -> Answer:
     """The answer, or the skip that a refusal is. Raises ``Untestable`` or ``NoResponse``."""
-    status, text = response.status_code, response.text
+    status, text = reply.status, reply.text
     if status >= 500:
         raise NoResponse(SkipReason.SERVER_ERROR, f"HTTP {status}: {message_of(text)}")
     model_unknown = '"NotFoundError"' in text.replace(" ", "")
     if status in (403, 405) or (status == 404 and not model_unknown):
         raise Untestable(SkipReason.ENDPOINT_NOT_SERVED, f"HTTP {status}: {message_of(text)}")
     if status != 200:
-        raise Untestable(SkipReason.REQUEST_REJECTED, f"HTTP {status}: {message_of(text)}")
+        raise Untestable(SkipReason.REQUEST_REJECTED, refusal_of(reply))
     try:
         answer = read_stream(text.split("\n")) if stream else read_plain(text)
     except UnreadableAnswer as error:
@@ -221,6 +213,14 @@ def read(response: httpx.Response, stream: bool) -> Answer:
     if answer.broken_code is not None and 400 <= answer.broken_code < 500:
         raise Untestable(SkipReason.REQUEST_REJECTED, f"HTTP {answer.broken_code}: {answer.broken}")
     return answer
+
+
+def refusal_of(reply: Reply) -> str:
+    """What an answer says that is none, in one line."""
+    told = message_of(reply.text)
+    if reply.location is not None and 300 <= reply.status < 400:
+        told = f"it is elsewhere, at {one_line(reply.location)}"
+    return f"HTTP {reply.status}: {told}" if told else f"HTTP {reply.status}"
 
 
 def message_of(text: str) -> str:
@@ -259,16 +259,16 @@ def _keep_response(
     label: str | None,
     n: int,
     identity: str,
-    response: httpx.Response,
+    reply: Reply,
     seconds: float,
 ) -> None:
     line = {
         **({"variation": label} if label is not None else {}),
         "n": n,
         "request_id": identity,
-        "status": response.status_code,
+        "status": reply.status,
         "seconds": round(seconds, 4),
-        "body": redact(response.text),
+        "body": redact(reply.text),
     }
     with (target.directory / "responses.jsonl").open("a", encoding="utf-8") as handle:
         handle.write(json.dumps(line) + "\n")

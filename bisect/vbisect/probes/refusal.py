@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 
-import httpx
-
+from vbisect.probes.exchange import Reply
 from vbisect.probes.interface import FailureKind, NoResponse, Observation, ProbeTarget
 from vbisect.probes.n_choices import NChoicesProbe, NChoicesSettings, message_of, read
 from vbisect.reasons import SkipReason
@@ -30,16 +29,17 @@ class RefusalProbe:
     def observe(self, target: ProbeTarget) -> Observation:
         """Ask once. A server error is for the caller to judge, who knows whether it died."""
         began = time.monotonic()
-        response = self._wrong.send(target, self._n)
-        failure = _failure(response)
+        reply = self._wrong.send(target, self._n)
+        took = time.monotonic() - began
+        failure = _failure(reply)
         if failure is None:
             read(self._right.send(target, 1), stream=False)
         return Observation(
             passed=failure is None,
             kind=FailureKind.NOT_REFUSED if failure else None,
             signature=failure,
-            seconds=time.monotonic() - began,
-            evidence={"status": response.status_code},
+            seconds=took,
+            evidence={"status": reply.status},
         )
 
 
@@ -52,15 +52,15 @@ def answered_with_error(detail: str) -> Observation:
     )
 
 
-def _failure(response: httpx.Response) -> str | None:
+def _failure(reply: Reply) -> str | None:
     """What is wrong with the answer; ``None`` for a refusal. Raises as ``read`` does."""
-    status = response.status_code
+    status = reply.status
     if status in _REFUSED:
         return None
     if status == 200:
         return "was answered, not refused (HTTP 200)"
     if status in _NOT_THE_SERVER:
-        detail = f"HTTP {status}: {message_of(response.text)}"
+        detail = f"HTTP {status}: {message_of(reply.text)}"
         raise NoResponse(SkipReason.NO_ANSWER, detail)
-    read(response, stream=False)
+    read(reply, stream=False)
     raise AssertionError("no other status can be read")
