@@ -98,6 +98,9 @@ def test_the_issue_that_the_project_is_about() -> None:
         ("vLLM Version: N/A (dev)", []),
         # between two releases
         ("vLLM Version: 0.8.5.dev121+g1a2b3c", []),
+        ("vLLM Version : 0.11.1rc2.dev191+g80e945298 (git sha: 80e945298)", []),
+        ("vLLM Version: 0.9.2rc2.dev39+gabc1234.d20250707", []),
+        ("vLLM Version: 0.8.5.post1.dev3+g1a2b3c", []),
     ],
 )
 def test_the_version_is_that_of_vllm(text: str, found: list[str]) -> None:
@@ -119,6 +122,8 @@ def test_its_own_report_counts_more_than_what_is_said_of_it() -> None:
         ("temperature=1e5x", "--temperature", []),
         ("temperature=args.t", "--temperature", []),
         ("temperature=1e999", "--temperature", []),
+        ("temperature=1e300", "--temperature", []),
+        ("max_tokens=999999999999", "--max-tokens", []),
         ("top_p=0", "--top-p", []),
         ("top_p=5", "--top-p", []),
         ('{\\"n\\": 4}', "--n", ["4"]),
@@ -142,6 +147,31 @@ def test_its_own_report_counts_more_than_what_is_said_of_it() -> None:
         ("vllm serve a/b --dtype=half | tee log", "--serve-arg", ["--dtype half"]),
         ("vllm serve a/b --dtype half; rm -rf / --seed 1", "--serve-arg", ["--dtype half"]),
         ("vllm serve a/b --dtype 'half; >0'", "--serve-arg", []),
+        ("I run vllm serve a/b --dtype auto.", "--serve-arg", []),
+        ("vllm serve a/b --max-num-seqs 4.5", "--serve-arg", []),
+        ("vllm serve a/b --gpu-memory-utilization 95", "--serve-arg", []),
+        (
+            "vllm serve a/b --gpu-memory-utilization=.95 --max-model-len 25.6k --swap-space 0.5",
+            "--serve-arg",
+            [
+                "--gpu-memory-utilization .95",
+                "--max-model-len 25.6k",
+                "--swap-space 0.5; <0.18",
+            ],
+        ),
+        # the words in a sentence are no command where there is one
+        (
+            "vllm serve returns one choice with --seed 3\n```\nvllm serve a/b --dtype half\n```",
+            "--serve-arg",
+            ["--dtype half"],
+        ),
+        ("I use vllm serve to start it.\n`vllm serve a/b --seed 3`", "--serve-arg", ["--seed 3"]),
+        (
+            "```sh\n$ export VLLM_USE_V1=1 X=2\nexport VLLM_USE_V1=0\nvllm serve a/b\n```",
+            "--env",
+            ["VLLM_USE_V1=0; <0.11"],
+        ),
+        ("```\nexport VLLM_USE_V1=1\n```\n```\nvllm serve a/b\n```", "--env", []),
         (
             "vllm serve a/b --num_scheduler_steps 8",
             "--serve-arg",

@@ -12,6 +12,7 @@ from vbisect.issues.found import Line
 _SERVE = re.compile(r"(?<![\w.-])vllm[ \t]{1,8}serve(?![\w-])")
 _MODULE = re.compile(r"vllm\.entrypoints\.(?:openai\.)?api_server(?![\w.-])")
 _IMAGE = re.compile(r"vllm-openai(?:-cpu)?(?:[:@][\w.:+-]{1,128})?(?![\w-])")
+_EXPORT = re.compile(r"[ \t]{0,8}(?:[$#>][ \t]{1,8})?export[ \t]{1,8}")
 _SHORT = {
     "-tp": "--tensor-parallel-size",
     "-pp": "--pipeline-parallel-size",
@@ -61,8 +62,16 @@ class ServeCommand:
 
 
 def serve_commands(lines: Iterable[Line]) -> Iterator[ServeCommand]:
-    """Every command that starts vLLM's server, by itself or in a container."""
+    """Every command that starts vLLM's server, by itself or in a container.
+
+    It has the variables that lines before it in the same block export.
+    """
+    exported: list[tuple[str, str]] = []
     for line in lines:
+        if not line.code:
+            exported = []
+        elif export := _EXPORT.match(line.text):
+            exported += _variables(_words(line.text[export.end() :]))
         match = _SERVE.search(line.text) or _MODULE.search(line.text)
         if match is None and " run " in line.text:
             match = _IMAGE.search(line.text)
@@ -72,7 +81,8 @@ def serve_commands(lines: Iterable[Line]) -> Iterator[ServeCommand]:
         words = _words(line.text[match.end() :])
         model, arguments = _arguments(words)
         if model or arguments:
-            yield ServeCommand(line, model, tuple(arguments), tuple(_variables(before)))
+            variables = {**dict(exported), **dict(_variables(before))}
+            yield ServeCommand(line, model, tuple(arguments), tuple(variables.items()))
 
 
 def _before(text: str) -> list[str]:

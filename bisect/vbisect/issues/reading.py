@@ -22,6 +22,10 @@ _MOST_OTHERS = 3
 """How many further values of one kind are shown."""
 
 _LARGEST_N = 64
+_HOTTEST = 2
+"""The highest temperature that OpenAI's API takes; what is above it is no number of a request."""
+
+_MOST_TOKENS = 131_072
 
 
 def propose(thread: Thread) -> tuple[Proposal, ...]:
@@ -81,12 +85,14 @@ def _sampling(found: dict[str, list[Found[float | bool]]]) -> Iterator[Proposal]
         taken = _taken("--temperature", _written(each.value), each.line)
         greedy = several and each.value < GREEDY_BELOW
         why = "vLLM refuses n > 1 where it samples greedily" if greedy else None
+        if each.value > _HOTTEST:
+            why = f"no temperature is above {_HOTTEST}"
         yield replace(taken, refused=why)
     for name in ("top_p", "max_tokens"):
         # the log has a value also where nobody asked for one
         asked = [f for f in found.get(name, []) if name == "top_p" or f.worth is not Worth.LOG]
         for each in best(asked)[:1]:
-            if each.value > 0 and (name != "top_p" or each.value <= 1):
+            if 0 < each.value <= (1 if name == "top_p" else _MOST_TOKENS):
                 yield _taken(f"--{name.replace('_', '-')}", _written(each.value), each.line)
     for each in best(found.get("stream", []))[:1]:
         if each.value is True:
@@ -107,8 +113,8 @@ def _counts(found: list[Found[float | bool]]) -> list[Found[float | bool]]:
 
 
 def _of_commands(commands: Iterable[ServeCommand]) -> Iterator[Proposal]:
-    """The arguments and variables of the first command, the one the issue is about."""
-    for command in list(commands)[:1]:
+    """The arguments and variables of the command that the issue is about."""
+    for command in _main(commands):
         seen = set()
         for given in command.arguments:
             text, refused = argument(given)
@@ -118,6 +124,19 @@ def _of_commands(commands: Iterable[ServeCommand]) -> Iterator[Proposal]:
         for name, value in command.variables:
             text, refused = variable(name, value)
             yield Proposal("--env", text, command.line.where, command.line.text, refused)
+
+
+def _main(commands: Iterable[ServeCommand]) -> list[ServeCommand]:
+    """The first command that stands by itself, else the first in a sentence; none or one.
+
+    "vllm serve returns one choice" reads like a command too, with "returns" for its model.
+    """
+    telling = [
+        command
+        for command in commands
+        if command.arguments or (command.model and id_of(command.model))
+    ]
+    return sorted(telling, key=lambda command: not command.line.code)[:1]
 
 
 def _taken(option: str, value: str | None, line: Line) -> Proposal:

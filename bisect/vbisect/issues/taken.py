@@ -10,19 +10,24 @@ import re
 
 from vbisect.issues.commands import Given
 
-_AMOUNT = re.compile(r"\d{1,9}(?:\.\d{1,6})?[kKmMgG]?")
-_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]{0,40}")
+_COUNT = re.compile(r"\d{1,9}")
+_LENGTH = re.compile(r"\d{1,9}[kKmMgG]?|\d{1,6}\.\d{1,6}[kmg]")
+"""What vLLM's ``human_readable_int`` reads (vllm/engine/arg_utils.py)."""
+
+_GIGABYTES = re.compile(r"\d{1,6}(?:\.\d{1,6})?")
+_SHARE = re.compile(r"0?\.\d{1,6}|1(?:\.0{1,6})?")
+_WORD = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.]{0,40}[A-Za-z0-9])?")
 
 _VALUES = {
-    "--max-model-len": _AMOUNT,
-    "--max-num-seqs": _AMOUNT,
-    "--max-num-batched-tokens": _AMOUNT,
-    "--block-size": _AMOUNT,
-    "--swap-space": _AMOUNT,
-    "--cpu-offload-gb": _AMOUNT,
-    "--gpu-memory-utilization": _AMOUNT,
-    "--num-scheduler-steps": _AMOUNT,
-    "--seed": _AMOUNT,
+    "--max-model-len": _LENGTH,
+    "--max-num-seqs": _COUNT,
+    "--max-num-batched-tokens": _COUNT,
+    "--block-size": _COUNT,
+    "--swap-space": _GIGABYTES,
+    "--cpu-offload-gb": _GIGABYTES,
+    "--gpu-memory-utilization": _SHARE,
+    "--num-scheduler-steps": _COUNT,
+    "--seed": _COUNT,
     "--dtype": _WORD,
     "--kv-cache-dtype": _WORD,
     "--quantization": _WORD,
@@ -72,6 +77,7 @@ _WHY_NOT = {
     "--tensor-parallel-size": "this host's GPUs may be others; --tp says how many to use",
     "--limit-mm-per-prompt": "its form is not the same in all versions",
 }
+_NO_SUCH_VALUE = "not every version would take its value; add it with --serve-arg"
 _NOT_KNOWN = "it is not among those that are taken from a text; add it with --serve-arg"
 
 
@@ -84,7 +90,7 @@ def argument(given: Given) -> tuple[str, str | None]:
     flag = name in _FLAGS and value is None
     valued = name in _VALUES and value is not None and _VALUES[name].fullmatch(value) is not None
     if not flag and not valued:
-        return text, _NOT_KNOWN
+        return text, _NO_SUCH_VALUE if name in _VALUES and value is not None else _NOT_KNOWN
     return (f"{text}; {_KNOWN_TO[name]}" if name in _KNOWN_TO else text), None
 
 

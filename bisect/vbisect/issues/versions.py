@@ -10,8 +10,8 @@ from packaging.version import InvalidVersion, Version
 from vbisect.issues.found import Found, Line, Worth
 
 _NUMBER = (
-    r"v?(\d{1,3}\.\d{1,3}(?:\.\d{1,4}){0,2}(?:\.?(?:post|rc|dev|a|b)\d{1,6})?)"
-    r"(?:\+[A-Za-z0-9.]{1,60})?(?![\w]|\.\d)"
+    r"v?(\d{1,3}\.\d{1,3}(?:\.\d{1,4}){0,2}(?:\.?(?:post|rc|a|b)\d{1,6})?(?:\.?dev\d{1,6})?)"
+    r"(?:\+[A-Za-z0-9.]{1,60})?(?!\w|\.\w)"
 )
 _GAP = r"[ \t]{1,8}"
 _PATTERNS = (
