@@ -122,6 +122,8 @@ def test_noise_around_a_line_hides_nothing(
         "SamplingParams(n=" + "9" * 5000 + ")",
         "SamplingParams(n=1e999)",
         "SamplingParams(n=__import__('os'))",
+        "SamplingParams(n={[]}, seed=1)",
+        "SamplingParams(n=1if 2else 3)",
         "SamplingParams(" + "[" * 50_000,
         "SamplingParams(n",
         "SamplingParams(" + "n='" * 20_000,

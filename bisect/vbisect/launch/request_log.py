@@ -10,7 +10,6 @@ The prompt, gone since 0.11.1, is a Python literal: what it holds cannot be take
 
 from __future__ import annotations
 
-import ast
 import math
 import re
 import shlex
@@ -35,6 +34,8 @@ _RECEIVED = re.compile(
 )
 _PIECE = re.compile(rf"{_LITERAL}|[\[({{<]|[\])}}>]|,|[^'\"\[\](){{}}<>,]++|.")
 _OWN_ID = re.compile(r"vbisect-[0-9a-f]{32}")
+_NAMES: dict[str, Number] = {"None": None, "True": True, "False": False}
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[-+]?\d+)?")  # as Python writes them
 _LONGEST_NUMBER = 40
 
 
@@ -67,12 +68,12 @@ def _numbers(text: str) -> dict[str, Number]:
         name, _, value = argument.strip().partition("=")
         if len(value) > _LONGEST_NUMBER or name in found:
             continue
-        try:
-            number = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            continue
-        if number is None or (isinstance(number, int | float) and math.isfinite(number)):
-            found[name] = number
+        if value in _NAMES:
+            found[name] = _NAMES[value]
+        elif _NUMBER.fullmatch(value):
+            number = float(value) if set(value) & set(".e") else int(value)
+            if math.isfinite(number):
+                found[name] = number
     return found
 
 
