@@ -186,6 +186,16 @@ def test_long_logs_go_to_one_secret_gist(poster: Poster) -> None:
     assert len(poster.comments) == 1
 
 
+def test_a_dry_run_shows_what_it_can_where_the_gist_is_not_told(poster: Poster) -> None:
+    """It prints the comment all the same."""
+    poster("--gist")
+    poster.server.fault("GET", "/gists", 403, "no")
+    dry = poster("--gist", "--dry-run")
+    assert dry.returncode == 0, dry.stderr
+    assert "it is not known whether the gist still exists" in dry.stderr
+    assert "**Fixed in 0.29.0" in dry.stdout
+
+
 def test_a_gist_that_was_deleted_is_made_anew(poster: Poster) -> None:
     """The comment then links to the new one."""
     poster("--gist")

@@ -91,7 +91,7 @@ class _Post:
         earlier = self._known_earlier()
         body = self.comment.body
         if self.files:
-            link = self._earlier_link(earlier)
+            link = self._known_link(earlier)
             if link is None:
                 _say(f"POST /gists, with {', '.join(self.files)}; its address is not known yet")
                 link = GistLink("0", _NO_GIST_YET, self._digest)
@@ -194,6 +194,14 @@ class _Post:
         except NotFound:
             return None
         return self._link(gist, linked[1])
+
+    def _known_link(self, earlier: PostedComment | None) -> GistLink | None:
+        """The same as far as it can be known, which is said."""
+        try:
+            return self._earlier_link(earlier)
+        except GitHubError as error:
+            _say(f"it is not known whether the gist still exists: {error}")
+            return None
 
     def _link(self, gist: Gist, digest: str) -> GistLink:
         """Its address goes into the comment as it is, so it must be one and nothing else."""
