@@ -12,7 +12,8 @@ from vbisect.run.state import RunState
 class Speed:
     """What was measured of one release: seconds, and bytes unpacked; ``None`` where it was not.
 
-    ``boot_seconds`` is the mean over its boots, ``request_seconds`` the median of its requests.
+    ``boot_seconds`` is the mean over its boots, ``request_seconds`` the median of its requests;
+    how long a command ran is no speed of the release.
     """
 
     version: str
@@ -23,7 +24,9 @@ class Speed:
 
 def speeds(state: RunState) -> tuple[Speed, ...]:
     """The measured releases, oldest first; each by its own last boots."""
-    made = [_speed(state.records[v]) for v in state.settings.versions if v in state.records]
+    requests = state.settings.command is None
+    records = [state.records[v] for v in state.settings.versions if v in state.records]
+    made = [_speed(record, requests) for record in records]
     return tuple(
         speed
         for speed in made
@@ -31,8 +34,8 @@ def speeds(state: RunState) -> tuple[Speed, ...]:
     )
 
 
-def _speed(record: TrialRecord) -> Speed:
-    median = record.measured.get("latency_median")
+def _speed(record: TrialRecord, requests: bool) -> Speed:
+    median = record.measured.get("latency_median") if requests else None
     booted = record.seconds.boot / max(len(record.boots), 1)
     return Speed(
         version=record.version,
