@@ -24,6 +24,7 @@ from standin.running import Running, Servers
 from standin.scripted import Asked, Reply, ScriptedServer
 from standin.wheels import write_package
 from vbisect.errors import UsageError
+from vbisect.probes import NChoicesProbe, NChoicesSettings, ProbeTarget
 from vbisect.reasons import SkipReason
 from vbisect.run.records import Tally, VariationRecord
 from vbisect.search import Outcome
@@ -273,7 +274,106 @@ def test_a_server_that_names_itself_is_at_its_address() -> None:
         server.on("/v1/chat/completions", Reply(raw=b""))
         done = vbisect(server.url)
     assert done.returncode == 3
-    assert done.stderr.startswith("vbisect: no answer: It is there, but left the request alone;")
+    assert done.stderr.startswith("vbisect: no answer: It is there, but gave no whole answer;")
+
+
+@pytest.mark.parametrize(
+    ("models", "words", "said", "advice"),
+    [
+        (Reply(200, "[" * 200_000), (), "server error: /v1/models names no model", "error"),
+        (Reply(200, {"data": [{"id": None}]}), (), "names no model", "error"),
+        (Reply(200, '{"data": [{"id": "\\ud800"}]}'), (), "names no model", "error"),
+        (Reply(200, {"data": [{"id": "a\0b"}]}), ("--", "true"), "names no model", "error"),
+        (
+            Reply(401, {"error": {"message": "No key"}}),
+            (),
+            "request rejected: /v1/models: HTTP 401: No key",
+            "set OPENAI_API_KEY",
+        ),
+        (
+            Reply(307, headers={"location": "https://there/v1"}),
+            (),
+            "/v1/models: HTTP 307: it is elsewhere, at https://there/v1",
+            "its answer says why",
+        ),
+        (
+            Reply(200, {"data": [{"id": "m"}]}),
+            ("--", "sh", "-c", "exit 200"),
+            "command said skip: The command ended with exit status 200",
+            "run it by hand",
+        ),
+    ],
+)
+def test_what_a_server_says_of_itself_may_be_anything(
+    models: Reply, words: tuple[str, ...], said: str, advice: str
+) -> None:
+    """A skip with its reason, and something to do about it."""
+    with ScriptedServer() as server:
+        server.on("/version", Reply(200, "[" * 200_000))
+        server.on("/v1/models", models)
+        done = vbisect(server.url, *words)
+    assert done.returncode == 3, done.stderr
+    assert said in done.stdout
+    assert advice in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert (done.stdout + done.stderr).replace("\n", "").isprintable()
+
+
+def test_a_server_that_serves_it_to_others_is_told_apart() -> None:
+    """No argument of a server that somebody else started is proposed."""
+    with ScriptedServer() as server:
+        server.on("/v1/models", Reply(200, {"data": [{"id": "m"}]}))
+        server.on("/v1/chat/completions", Reply(403, {"detail": "Forbidden"}))
+        done = vbisect(server.url)
+    assert done.returncode == 3
+    assert "endpoint not served: HTTP 403: Forbidden" in done.stdout
+    assert "--serve-arg" not in done.stderr
+    assert "set OPENAI_API_KEY" in done.stderr
+
+
+@pytest.mark.parametrize("key", ["sk word", "geheim\N{LATIN SMALL LETTER SHARP S}", "ab\x01cd"])
+def test_what_can_be_no_key_is_not_sent_and_not_shown(key: str) -> None:
+    done = vbisect("http://127.0.0.1:9", OPENAI_API_KEY=key)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "vbisect: OPENAI_API_KEY holds something that cannot be a key.\n"
+
+
+def test_a_key_from_a_file_with_other_line_ends_is_that_key() -> None:
+    with ScriptedServer() as server:
+        done = vbisect(server.url, OPENAI_API_KEY=f"{KEY}\r")
+        assert {r.headers["authorization"] for r in server.requests} == {f"Bearer {KEY}"}
+    assert KEY not in done.stdout + done.stderr
+
+
+def test_proxies_that_cannot_be_used_are_said_in_a_line() -> None:
+    done = vbisect("http://vllm.invalid", ALL_PROXY="socks5://user:wordword@127.0.0.1:9")
+    assert (done.returncode, done.stdout) == (4, "")
+    assert "proxy or certificate settings cannot be used" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "wordword" not in done.stderr
+
+
+def test_a_request_takes_what_one_request_takes(tmp_path: Path) -> None:
+    """Of several, the mean; a command is no request."""
+
+    def answer(asked: Asked) -> Reply:
+        number = json.loads(asked.body)["n"]
+        choices = [
+            {"index": i, "finish_reason": "stop", "message": {"content": "x"}}
+            for i in range(number)
+        ]
+        return Reply(200, {"choices": choices}, delay=0.5 if number == 2 else 0)
+
+    with ScriptedServer() as server:
+        server.on("/v1/models", Reply(200, {"data": [{"id": "m"}]}))
+        server.on("/v1/chat/completions", answer)
+        target = ProbeTarget(server.url, "m", "0.30.0", tmp_path, tmp_path)
+        seen = NChoicesProbe(NChoicesSettings(n=(1, 2))).observe(target)
+        took = [seen.evidence[name]["seconds"] for name in ("n=1", "n=2")]
+        assert took[1] >= 0.5
+        assert seen.seconds == pytest.approx(sum(took) / 2, abs=1e-3)
+        assert " s a request" in vbisect(server.url, "--n", "1").stdout
+        assert " s a request" not in vbisect(server.url, "--", "true").stdout
 
 
 @pytest.mark.parametrize(

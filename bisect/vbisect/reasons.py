@@ -73,13 +73,14 @@ ADVICE: dict[SkipReason, str] = {
     "need an argument, as in --serve-arg '--enable-scale-out; >=0.30'.",
     SkipReason.REQUEST_REJECTED: "The server refused the request itself; see its answer.",
     SkipReason.SERVER_ERROR: "The server answered with an error of its own; see the server log.",
-    SkipReason.NO_ANSWER: "The server stayed up and did not answer; raise --request-timeout or "
-    "read the server log.",
+    SkipReason.NO_ANSWER: "The server stayed up and gave no whole answer; raise --request-timeout "
+    "or read the server log.",
     SkipReason.DIFFERENT_FAILURE: "It failed in another way than the failing end of the range; "
     "look at its responses before trusting either reading.",
     SkipReason.VARIATION_NOT_ASKED: "This version was not asked the variation that the bug shows "
     "in, so it says nothing about it; narrow the range or choose another with --bisect-on.",
-    SkipReason.COMMAND_SKIPPED: "The command ended with exit status 125.",
+    SkipReason.COMMAND_SKIPPED: "The command says that it cannot judge this version (exit status "
+    "125); command.log in the trial's folder has its output.",
     SkipReason.COMMAND_TIMEOUT: "Raise --command-timeout if the command needs longer.",
 }
 """A sentence a person can act on, for each reason."""

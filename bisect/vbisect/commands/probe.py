@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import threading
@@ -12,7 +13,7 @@ from typing import Any
 
 from vbisect.commands.signals import signals_as_interrupt
 from vbisect.errors import Interrupted, UsageError
-from vbisect.reasons import ADVICE
+from vbisect.reasons import ADVICE, SkipReason
 from vbisect.report.variations import cell
 from vbisect.run.asked import what_is_asked
 from vbisect.run.options import RunOptions
@@ -23,6 +24,15 @@ from vbisect.watch.metrics import Metrics
 from vbisect.watch.sighting import Sighting, Watched
 
 EXIT_CODES = {Outcome.PASS: 0, Outcome.FAIL: 1, Outcome.SKIP: 3}
+_ADVICE = {
+    SkipReason.ENDPOINT_NOT_SERVED: "The server, or a gateway before it, does not serve this "
+    "endpoint to you; try another --endpoint, or set OPENAI_API_KEY where it wants a key.",
+    SkipReason.REQUEST_REJECTED: "The server refused the request; its answer says why. Where it "
+    "wants a key, set OPENAI_API_KEY.",
+    SkipReason.COMMAND_SKIPPED: "The command gave no verdict; run it by hand to see why.",
+}
+"""What to do about a server that vbisect has not started, where that is something else."""
+
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
@@ -37,7 +47,7 @@ def probe_server(
     json_output: bool,
 ) -> int:
     """Look at the server ``repeat`` times, or again and again; the exit code."""
-    watched = Watched(Address.parse(url), what_is_asked(options), options.model)
+    watched = Watched(Address.parse(url), what_is_asked(options), options.model, _key())
     if repeat < 1:
         raise UsageError(f"--repeat {repeat}: it must be at least 1.")
     if every is None:
@@ -95,7 +105,8 @@ def _print(watched: Watched, seen: Sighting) -> None:
         Outcome.FAIL: seen.signature,
         Outcome.SKIP: f"{seen.reason}: {seen.detail}",
     }[seen.outcome]
-    facts = [f"{seen.seconds:.2f} s a request"] if seen.seconds is not None else []
+    what = "s a request" if watched.asked.command is None else "s"
+    facts = [f"{seen.seconds:.2f} {what}"] if seen.seconds is not None else []
     facts += [f"{seen.choices} choices"] if seen.choices is not None else []
     facts += [f"vLLM {seen.version}"] if seen.version else []
     facts += [f"model {seen.model}"] if seen.model else []
@@ -116,9 +127,17 @@ def _advice(seen: Sighting) -> str:
     if not seen.answered and seen.model is None:
         return "Is the server running, and is this its address?"
     if not seen.answered:
-        return "It is there, but left the request alone; raise --request-timeout or read its log."
+        return "It is there, but gave no whole answer; raise --request-timeout or read its log."
     assert seen.reason is not None
-    return ADVICE[seen.reason]
+    return _ADVICE.get(seen.reason, ADVICE[seen.reason])
+
+
+def _key() -> str | None:
+    """What ``OPENAI_API_KEY`` holds; raises ``UsageError`` when it can be no key."""
+    key = os.environ.get("OPENAI_API_KEY", "").strip()
+    if key and not re.fullmatch(r"[\x21-\x7e]{1,10000}", key):
+        raise UsageError("OPENAI_API_KEY holds something that cannot be a key.")
+    return key or None
 
 
 def _duration(text: str) -> float:

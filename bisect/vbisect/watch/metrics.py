@@ -41,12 +41,12 @@ class Metrics:
         )
         self._seconds = Histogram(
             "vbisect_probe_request_seconds",
-            "Latency of a request.",
+            "What a request took, in the mean of a look; or the command.",
             buckets=_BUCKETS,
             registry=registry,
         )
         self._choices = Gauge(
-            "vbisect_probe_choices", "Choices in the last answer.", registry=registry
+            "vbisect_probe_choices", "Choices in the answers to the last look.", registry=registry
         )
         self._success = Gauge(
             "vbisect_probe_last_success_timestamp_seconds",

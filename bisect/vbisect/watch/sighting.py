@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import json
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
 from pydantic import BaseModel, ConfigDict
 
 from vbisect.errors import ProbeAbort
@@ -23,6 +22,8 @@ from vbisect.probes import (
     Probe,
     ProbeTarget,
 )
+from vbisect.probes.exchange import Caller, Reply, TooLarge, Unanswered, exchange
+from vbisect.probes.n_choices import refusal_of
 from vbisect.reasons import SkipReason, Untestable
 from vbisect.run.asked import Asked
 from vbisect.run.records import VariationRecord
@@ -38,8 +39,9 @@ _ASKED_SECONDS = 30
 class Sighting(BaseModel):
     """What one look came to; a skip could not be judged, for ``reason`` and ``detail``.
 
-    ``seconds`` is the latency of a request and ``choices`` how many came back in all, of a probe
-    that counts them. ``version`` is ``None`` where the server does not tell it.
+    ``seconds`` is what a request took, in the mean, or the command; ``choices`` is how many came
+    back in all, of a probe that counts them. ``version`` is ``None`` where the server does not
+    tell it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -65,14 +67,21 @@ class Sighting(BaseModel):
 
 @dataclass(frozen=True)
 class Watched:
-    """A running server and what is asked of it; ``model`` is ``None`` for its first one."""
+    """A running server and what is asked of it; ``model`` is ``None`` for its first one.
+
+    ``key`` is sent as a bearer token, where there is one.
+    """
 
     address: Address
     asked: Asked
     model: str | None = None
+    key: str | None = field(default=None, repr=False)
 
     def look(self) -> Sighting:
-        """Ask once, whatever comes of it. Raises ``KeyboardInterrupt`` only."""
+        """Ask once, whatever comes of it.
+
+        Raises ``HostError`` where the environment's proxy or certificate settings cannot be used.
+        """
         at = datetime.now(UTC).isoformat(timespec="seconds")
         seen = _Seen()
         try:
@@ -91,9 +100,9 @@ class Watched:
             version=seen.version or "unknown",
             directory=folder,
             owner=folder,
-            headers=_authorization(),
-            api_key=os.environ.get("OPENAI_API_KEY") or "EMPTY",
-            trust_env=not self.address.near,
+            headers=self._caller.headers,
+            api_key=self.key or "EMPTY",
+            trust_env=self._caller.trust_env,
         )
         suite = self.asked.suite
         if suite is None:
@@ -115,43 +124,50 @@ class Watched:
             raise unjudged
         return Outcome.PASS if seen.observation.passed else Outcome.FAIL
 
+    @property
+    def _caller(self) -> Caller:
+        headers = {"authorization": f"Bearer {self.key}"} if self.key else {}
+        return Caller(headers, trust_env=not self.address.near)
+
     def _first_model(self) -> str:
-        response = self._get("/v1/models")
-        try:
-            if response.status_code != 200:
-                raise Untestable(
-                    SkipReason.NO_ANSWER
-                    if response.status_code in (502, 503, 504)
-                    else SkipReason.REQUEST_REJECTED,
-                    f"/v1/models: HTTP {response.status_code}",
-                )
-            return str(response.json()["data"][0]["id"])
-        except (ValueError, LookupError, TypeError):
+        reply = self._get("/v1/models")
+        if reply.status != 200:
             raise Untestable(
-                SkipReason.SERVER_ERROR, "/v1/models names no model; name it with --model"
-            ) from None
+                SkipReason.NO_ANSWER
+                if reply.status in (502, 503, 504)
+                else SkipReason.REQUEST_REJECTED,
+                f"/v1/models: {refusal_of(reply)}",
+            )
+        found = _within(reply, "data", 0, "id")
+        # it is sent back, and handed to a command
+        if isinstance(found, str) and found and found.isprintable():
+            return found
+        raise Untestable(SkipReason.SERVER_ERROR, "/v1/models names no model; name it with --model")
 
     def _version(self) -> str | None:
         """What ``/version`` says, which a gateway before vLLM may not pass on."""
-        try:
-            found = self._get("/version").json()["version"]
-        except (ValueError, LookupError, TypeError):
-            return None
-        return one_line(str(found), 60)
+        found = _within(self._get("/version"), "version")
+        return one_line(found, 60) if isinstance(found, str) else None
 
-    def _get(self, path: str) -> httpx.Response:
+    def _get(self, path: str) -> Reply:
+        url = self.address.base_url + path
         try:
-            with httpx.Client(
-                headers=_authorization(),
-                trust_env=not self.address.near,
-                timeout=httpx.Timeout(_ASKED_SECONDS, connect=10),
-            ) as client:
-                return client.get(self.address.base_url + path)
-        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-            told = one_line(str(error), 200) or type(error).__name__
+            return exchange("GET", url, self._caller, seconds=_ASKED_SECONDS)
+        except (Unanswered, TooLarge) as error:
             raise Untestable(
-                SkipReason.NO_ANSWER, f"{self.address.shown} does not answer: {told}"
+                SkipReason.NO_ANSWER, f"{self.address.shown} does not answer: {error}"
             ) from None
+
+
+def _within(reply: Reply, *places: str | int) -> object:
+    """What is at these ``places`` of a JSON answer, one inside the other; else ``None``."""
+    try:
+        found: Any = json.loads(reply.text)
+        for place in places:
+            found = found[place]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return found
 
 
 @dataclass
@@ -177,11 +193,6 @@ def _observe(probe: Probe, target: ProbeTarget) -> Observation:
         raise Untestable(silence.otherwise, silence.detail) from None
     except ProbeAbort as abort:
         raise Untestable(SkipReason.COMMAND_SKIPPED, str(abort)) from None
-
-
-def _authorization() -> dict[str, str]:
-    key = os.environ.get("OPENAI_API_KEY")
-    return {"authorization": f"Bearer {key}"} if key else {}
 
 
 def _sighting(at: str, outcome: Outcome, seen: _Seen, **why: Any) -> Sighting:
