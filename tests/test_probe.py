@@ -371,7 +371,7 @@ def test_a_request_takes_what_one_request_takes(tmp_path: Path) -> None:
         seen = NChoicesProbe(NChoicesSettings(n=(1, 2))).observe(target)
         took = [seen.evidence[name]["seconds"] for name in ("n=1", "n=2")]
         assert took[1] >= 0.5
-        assert seen.seconds == pytest.approx(sum(took) / 2, abs=1e-3)
+        assert seen.latency == pytest.approx(sum(took) / 2, abs=1e-3)
         assert " s a request" in vbisect(server.url, "--n", "1").stdout
         assert " s a request" not in vbisect(server.url, "--", "true").stdout
 
@@ -406,6 +406,16 @@ def test_a_port_that_is_taken_is_said() -> None:
         done = vbisect(server.url, "--every", "1s", "--metrics-port", port)
     assert done.returncode == 4
     assert done.stderr.startswith(f"vbisect: Metrics cannot be served on 127.0.0.1 port {port}: ")
+
+
+@pytest.mark.parametrize(("requests", "counted"), [(1, 1), (2, 1), (0, 0)])
+def test_what_a_command_takes_is_no_latency(requests: int, counted: int) -> None:
+    told = Metrics()
+    seen = Sighting(
+        at="2026-11-26T20:00:00+00:00", outcome=Outcome.PASS, seconds=0.1, requests=requests
+    )
+    told.count(seen)
+    assert told.registry.get_sample_value("vbisect_probe_request_seconds_count") == counted
 
 
 @given(st.lists(st.text(max_size=200), max_size=60), st.text(max_size=300))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from made import passed, releases, settings, skipped
 from test_earlier import write_run
+from vbisect.probes import NChoicesSettings
 from vbisect.releases import Device
 from vbisect.run.records import Build, Seconds, Tally, TrialRecord
 from vbisect.run.settings import RunSettings
@@ -64,6 +65,14 @@ def test_what_is_reckoned_with_before_anything_is_known(
 ) -> None:
     """The figures of a declared world; less to fetch where there is less to fetch."""
     assert learnt(tmp_path / "none", runtime=runtime, device=device) == Times(fetch, 150, 2)
+
+
+def test_an_observation_of_several_requests_takes_as_long_as_all_of_them(tmp_path: Path) -> None:
+    """Three values of n, a second each: a trial is as long as its whole observations."""
+    own = timed("1.0", request=3.0, measured={"latency_median": 1.0, "observation_median": 3.0})
+    asked = NChoicesSettings(n=(1, 2, 4))
+    assert learnt(tmp_path, own, n_choices=asked).request == 3.0
+    assert learnt(tmp_path, n_choices=asked).request == 6, "two seconds each, unless known better"
 
 
 def test_the_median_of_what_was_measured(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def _print(watched: Watched, seen: Sighting) -> None:
         Outcome.FAIL: seen.signature,
         Outcome.SKIP: f"{seen.reason}: {seen.detail}",
     }[seen.outcome]
-    what = "s a request" if watched.asked.command is None else "s"
+    what = "s a request" if seen.requests else "s"
     facts = [f"{seen.seconds:.2f} {what}"] if seen.seconds is not None else []
     facts += [f"{seen.choices} choices"] if seen.choices is not None else []
     facts += [f"vLLM {seen.version}"] if seen.version else []

@@ -32,8 +32,8 @@ class FailureKind(StrEnum):
 class Observation(BaseModel):
     """One answer of a probe: a pass, or a failure with its kind and a plain sentence.
 
-    ``seconds`` is what one request took, in the mean, or the command; ``evidence`` is what the
-    probe measured beside the verdict.
+    ``seconds`` is what it took in all, with so many ``requests`` of vbisect's own; ``evidence`` is
+    what the probe measured beside the verdict.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -42,7 +42,13 @@ class Observation(BaseModel):
     kind: FailureKind | None = None
     signature: str | None = None
     seconds: float = 0.0
+    requests: int = 0
     evidence: dict[str, Any] = {}
+
+    @property
+    def latency(self) -> float | None:
+        """Seconds that a request took, in the mean; ``None`` without one, as for a command."""
+        return self.seconds / self.requests if self.requests else None
 
 
 class SentRequest(BaseModel):

@@ -6,7 +6,6 @@ import json
 import time
 import uuid
 from enum import StrEnum
-from statistics import mean
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -94,13 +93,14 @@ class NChoicesProbe:
 
     def observe(self, target: ProbeTarget) -> Observation:
         """Send one request for each ``n``; the first that fails decides."""
-        latencies: list[float] = []
+        seconds = 0.0
         evidence: dict[str, Any] = {}
         for n in self._settings.n:
             started = time.monotonic()
             answer = self._ask(target, n)
-            latencies.append(time.monotonic() - started)
-            evidence[f"n={n}"] = _measured(answer, latencies[-1])
+            latency = time.monotonic() - started
+            seconds += latency
+            evidence[f"n={n}"] = _measured(answer, latency)
             failure = failure_of(answer, n, logprobs=self._settings.logprobs)
             if failure is not None:
                 kind, sentence = failure
@@ -109,10 +109,11 @@ class NChoicesProbe:
                     passed=False,
                     kind=kind,
                     signature=f"n={n}: {sentence}" if several else sentence,
-                    seconds=mean(latencies),
+                    seconds=seconds,
+                    requests=len(evidence),
                     evidence=evidence,
                 )
-        return Observation(passed=True, seconds=mean(latencies), evidence=evidence)
+        return Observation(passed=True, seconds=seconds, requests=len(evidence), evidence=evidence)
 
     def request_body(self, model: str, n: int) -> dict[str, Any]:
         """The request, with every sampling parameter the verdict could depend on sent explicitly.

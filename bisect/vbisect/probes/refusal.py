@@ -30,7 +30,6 @@ class RefusalProbe:
         """Ask once. A server error is for the caller to judge, who knows whether it died."""
         began = time.monotonic()
         reply = self._wrong.send(target, self._n)
-        took = time.monotonic() - began
         failure = _failure(reply)
         if failure is None:
             read(self._right.send(target, 1), stream=False)
@@ -38,7 +37,8 @@ class RefusalProbe:
             passed=failure is None,
             kind=FailureKind.NOT_REFUSED if failure else None,
             signature=failure,
-            seconds=took,
+            seconds=time.monotonic() - began,
+            requests=1 if failure else 2,
             evidence={"status": reply.status},
         )
 

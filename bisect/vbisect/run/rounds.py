@@ -130,7 +130,8 @@ def _together(seen: dict[str, Observation], bug: Bug) -> Round:
         passed=not failures,
         kind=next((one.kind for one in told.values()), None),
         signature="; ".join(f"{name}: {one.signature}" for name, one in told.items()) or None,
-        seconds=sum(one.seconds for one in seen.values()) / len(seen),
+        seconds=sum(one.seconds for one in seen.values()),
+        requests=sum(one.requests for one in seen.values()),
         evidence={
             f"{name}, {part}": value
             for name, one in seen.items()

@@ -125,8 +125,10 @@ def _kind(settings: RunSettings) -> tuple[object, ...]:
 
 
 def _requests_at_once(settings: RunSettings) -> int:
-    """Requests in one observation: a suite sends all of its variations."""
-    return len(settings.suite.variations) if settings.suite else 1
+    """Requests in one observation: one for each n, or for each variation of a suite."""
+    if settings.suite is not None:
+        return len(settings.suite.variations)
+    return len(settings.n_choices.n) if settings.n_choices and not settings.command else 1
 
 
 def _times(earlier: tuple[Spent, ...], state: RunState) -> Times:
@@ -170,7 +172,7 @@ def _spent(record: TrialRecord) -> Spent:
     """What a trial took; one that another run carried out took nothing here.
 
     The first request to a server can take as long as a boot, so what probing took beyond the usual
-    latency of its requests counts as part of the boot: without that, requests would look dear.
+    length of an observation counts as part of the boot: without that, requests would look dear.
     """
     if record.earlier_run is not None:
         return Spent()
@@ -181,8 +183,8 @@ def _spent(record: TrialRecord) -> Spent:
     fetch = seconds.fetch if record.build is not None and not there else None
     if not asked or not seconds.boot:
         return Spent(fetch=fetch)
-    latency = record.measured.get("latency_median")
-    request = latency if isinstance(latency, float) else seconds.probe / asked
+    length = record.measured.get("observation_median", record.measured.get("latency_median"))
+    request = length if isinstance(length, float) else seconds.probe / asked
     first = max(0.0, seconds.probe - asked * request)
     boots = sum(1 for boot in record.boots if boot.total) or 1
     # the control is booted and asked in the same trial, so a trial takes that much longer

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
+from statistics import median_high
 from typing import Any, TypeVar
 
 from vbisect.errors import Cancelled
@@ -104,6 +105,7 @@ class _Trial:
     signatures: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
+    lengths: list[float] = field(default_factory=list)
     distinct: list[int] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     rounds: Rounds | None = None
@@ -294,7 +296,9 @@ class _Trial:
             other += 1
             self.signature = self.signature or seen.signature
         self.tally = Tally(passes=passes, fails=fails, other=other)
-        self.latencies.append(seen.seconds)
+        self.lengths.append(seen.seconds)
+        if seen.latency is not None:
+            self.latencies.append(seen.latency)
         self.distinct += [
             value["distinct_texts"]
             for value in seen.evidence.values()
@@ -362,10 +366,11 @@ class _Trial:
         )
 
     def _measured(self) -> dict[str, Any]:
-        if not self.latencies:
+        if not self.lengths:
             return {}
-        ordered = sorted(self.latencies)
-        measured: dict[str, Any] = {"latency_median": round(ordered[len(ordered) // 2], 4)}
+        measured: dict[str, Any] = {"observation_median": round(median_high(self.lengths), 4)}
+        if self.latencies:
+            measured["latency_median"] = round(median_high(self.latencies), 4)
         if self.signatures:
             measured["signatures"] = dict(Counter(self.signatures).most_common())
         if self.distinct:

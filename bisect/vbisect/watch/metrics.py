@@ -41,7 +41,7 @@ class Metrics:
         )
         self._seconds = Histogram(
             "vbisect_probe_request_seconds",
-            "What a request took, in the mean of a look; or the command.",
+            "What a request took, in the mean of a look.",
             buckets=_BUCKETS,
             registry=registry,
         )
@@ -82,7 +82,7 @@ class Metrics:
             self._server.labels(seen.model, seen.version or "unknown").set(1)
         if seen.outcome is Outcome.PASS:
             self._success.set(datetime.fromisoformat(seen.at).timestamp())
-        if seen.seconds is not None:
+        if seen.seconds is not None and seen.requests:
             self._seconds.observe(seen.seconds)
         if seen.choices is not None:
             self._choices.set(seen.choices)

@@ -39,9 +39,9 @@ _ASKED_SECONDS = 30
 class Sighting(BaseModel):
     """What one look came to; a skip could not be judged, for ``reason`` and ``detail``.
 
-    ``seconds`` is what a request took, in the mean, or the command; ``choices`` is how many came
-    back in all, of a probe that counts them. ``version`` is ``None`` where the server does not
-    tell it.
+    ``seconds`` is what a request took, in the mean, or the command; ``requests`` is how many there
+    were, and ``choices`` how many came back in all, of a probe that counts them. ``version`` is
+    ``None`` where the server does not tell it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -55,6 +55,7 @@ class Sighting(BaseModel):
     signature: str | None = None
     failure_kind: FailureKind | None = None
     seconds: float | None = None
+    requests: int = 0
     choices: int | None = None
     variations: tuple[VariationRecord, ...] = ()
 
@@ -205,7 +206,8 @@ def _sighting(at: str, outcome: Outcome, seen: _Seen, **why: Any) -> Sighting:
         version=seen.version,
         signature=one_line(told.signature) if told and told.signature else None,
         failure_kind=told.kind if told else None,
-        seconds=round(observation.seconds, 4) if observation else None,
+        seconds=round(observation.latency or observation.seconds, 4) if observation else None,
+        requests=observation.requests if observation else 0,
         choices=_choices(observation.evidence.values()) if observation else None,
         variations=seen.variations,
         **why,

@@ -12,8 +12,7 @@ from vbisect.run.state import RunState
 class Speed:
     """What was measured of one release: seconds, and bytes unpacked; ``None`` where it was not.
 
-    ``boot_seconds`` is the mean over its boots, ``request_seconds`` the median of its requests;
-    how long a command ran is no speed of the release.
+    ``boot_seconds`` is the mean over its boots, ``request_seconds`` the median of its requests.
     """
 
     version: str
@@ -24,9 +23,7 @@ class Speed:
 
 def speeds(state: RunState) -> tuple[Speed, ...]:
     """The measured releases, oldest first; each by its own last boots."""
-    requests = state.settings.command is None
-    records = [state.records[v] for v in state.settings.versions if v in state.records]
-    made = [_speed(record, requests) for record in records]
+    made = [_speed(state.records[v]) for v in state.settings.versions if v in state.records]
     return tuple(
         speed
         for speed in made
@@ -34,8 +31,8 @@ def speeds(state: RunState) -> tuple[Speed, ...]:
     )
 
 
-def _speed(record: TrialRecord, requests: bool) -> Speed:
-    median = record.measured.get("latency_median") if requests else None
+def _speed(record: TrialRecord) -> Speed:
+    median = record.measured.get("latency_median")
     booted = record.seconds.boot / max(len(record.boots), 1)
     return Speed(
         version=record.version,
