@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from vbisect.reasons import SkipReason
 from vbisect.run.records import Answer, Finding, Status, TrialRecord
 from vbisect.run.state import RunState
 from vbisect.run.variations import bug_of
@@ -11,12 +12,14 @@ from vbisect.search import (
     Boundary,
     Change,
     Conclusion,
-    Find,
     Outcome,
     Verdict,
     conclude_seen,
     pass_confidence,
 )
+
+_TESTABLE = {SkipReason.EXCLUDED, SkipReason.DIFFERENT_FAILURE}
+"""Reasons of a skip that do not say that a release cannot be tested."""
 
 
 def finding_of(state: RunState) -> Finding:
@@ -24,11 +27,14 @@ def finding_of(state: RunState) -> Finding:
     settings = state.settings
     versions = settings.versions
     conclusion = conclude_seen(state.aim, state.seen())
+    unsure = conclusion.verdict is Verdict.UNSURE
     changes = tuple(_answer(state, boundary) for boundary in conclusion.boundaries)
+    if unsure:  # a boundary that is less likely than not is no change that was seen
+        changes = tuple(change for change in changes if change.confidence >= 0.5)
     wanted = [change for change in changes if settings.find.wants(change.change)]
     answer = wanted[-1] if wanted else None
-    if conclusion.verdict is Verdict.UNSURE:
-        answer = _unsure(state, conclusion, answer)
+    if unsure and not (settings.sweep or settings.find_all):
+        answer = _unsure(state, conclusion)
     status, message = _verdict(state, conclusion, answer)
     ends = conclusion.ends
     return Finding(
@@ -55,24 +61,24 @@ def _answer(state: RunState, boundary: Boundary) -> Answer:
     )
 
 
-def _unsure(state: RunState, conclusion: Conclusion, likeliest: Answer | None) -> Answer | None:
-    """The suspects between the nearest tested releases, when no boundary is sure enough."""
+def _unsure(state: RunState, conclusion: Conclusion) -> Answer | None:
+    """The suspects between the nearest tested releases, when no boundary is sure enough.
+
+    ``None`` where it is likelier than not that none of them brought a change.
+    """
     versions, outcomes = state.settings.versions, state.outcomes
     judged = [index for index in sorted(outcomes) if outcomes[index] is not Outcome.SKIP]
-    if not conclusion.suspects:
-        return likeliest
+    if conclusion.likely is None or (conclusion.held or 0.0) < 0.5:
+        return None
     before = [index for index in judged if index < conclusion.suspects[0]]
     after = [index for index in judged if index >= conclusion.suspects[-1]]
     if not before or not after:
         return None
-    change = Change.FIX if outcomes[before[0]] is Outcome.FAIL else Change.BREAK
-    if state.settings.find is not Find.AUTO:
-        change = Change(state.settings.find)
     return Answer(
-        change=likeliest.change if likeliest else change,
+        change=conclusion.likely,
         last_before=versions[before[-1]],
         first_after=versions[after[0]],
-        exact=False,
+        exact=len(conclusion.suspects) == 1,
         suspects=tuple(versions[index] for index in conclusion.suspects),
         confidence=_rounded(conclusion.held or 0.0),
     )
@@ -93,36 +99,59 @@ def _verdict(state: RunState, conclusion: Conclusion, answer: Answer | None) -> 
         return _no_change(state, conclusion, tested)
     verb = "fixed" if answer.change is Change.FIX else "broken"
     before = "failing" if answer.change is Change.FIX else "passing"
-    if conclusion.verdict is Verdict.UNSURE:
+    unsure = conclusion.verdict is Verdict.UNSURE
+    several = settings.sweep or settings.find_all
+    if unsure and not several and not answer.exact:
         return (
             Status.INCONCLUSIVE,
             f"probably {verb} in one of {', '.join(answer.suspects)}: the releases flake, and what "
             f"was seen does not carry a confidence of {settings.confidence:g} for one of them",
         )
-    if not answer.exact:
-        return (
-            Status.INCONCLUSIVE,
-            f"{verb} in one of {', '.join(answer.suspects)}; "
-            f"{answer.last_before} is the last {before} release tested, "
-            f"and the ones between {_why_open(state, answer)}",
-        )
-    told = f"{verb} in {answer.first_after}; {answer.last_before} is the last {before} release"
-    if failing := failing_variations(state, answer):
-        told += f" ({', '.join(failing)})"
+    last = f"{answer.last_before} {reckoned(state, answer)} the last {before} release"
+    if answer.exact:
+        told = f"{verb} in {answer.first_after}; {last}"
+        if failing := failing_variations(state, answer):
+            told += f" ({', '.join(failing)})"
+    else:
+        told = f"{verb} in one of {', '.join(answer.suspects)}; {last} tested, and the ones "
+        told += f"between {_why_open(state, answer)}"
     if answer.confidence < settings.confidence:
-        return (
-            Status.INCONCLUSIVE,
+        told = (
             f"probably {told}, but with confidence {answer.shown_confidence}, "
-            f"below the {settings.confidence:g} asked for",
+            f"below the {settings.confidence:g} asked for"
         )
-    return Status.FOUND, told
+    elif unsure:
+        told += f"; but {_what_is_unsure(state, conclusion)}"
+    elif answer.exact:
+        return Status.FOUND, told
+    return Status.INCONCLUSIVE, told
+
+
+def reckoned(state: RunState, answer: Answer) -> str:
+    """Among flaky releases the last one before a change need not have looked like it."""
+    before = Outcome.FAIL if answer.change is Change.FIX else Outcome.PASS
+    record = state.records.get(answer.last_before)
+    return "is" if record is not None and record.outcome is before else "is reckoned"
+
+
+def _what_is_unsure(state: RunState, conclusion: Conclusion) -> str:
+    """Why a change that is sure is not all of the answer."""
+    if not (state.settings.sweep or state.settings.find_all):
+        return "the releases flake, and not enough was seen of them"
+    doubtful = [state.settings.versions[index] for index in conclusion.doubtful]
+    if not doubtful:
+        return "another change is not as sure"
+    verb = "is" if len(doubtful) == 1 else "are"
+    return f"on which side {' and '.join(doubtful)} {verb}, is not sure"
 
 
 def _why_open(state: RunState, answer: Answer) -> str:
     records, excluded = state.records, state.settings.excluded
-    skipped = [v for v in answer.suspects if v in records and records[v].outcome is Outcome.SKIP]
+    skipped = [r for v in answer.suspects if (r := records.get(v)) and r.outcome is Outcome.SKIP]
     left = [v for v in answer.suspects if v not in records and v not in excluded]
-    why = ["could not be"] if skipped else []
+    otherwise = [r for r in skipped if r.reason is SkipReason.DIFFERENT_FAILURE]
+    why = ["could not be"] if len(skipped) > len(otherwise) else []
+    why += ["failed in another way, which tells nothing of this one"] if otherwise else []
     why += ["were left out with --skip"] if set(excluded) & set(answer.suspects) else []
     why += [f"were not tried after so many skips ({', '.join(left)})"] if left else []
     return ", or ".join(why)
@@ -134,16 +163,15 @@ def _no_change(
     if conclusion.verdict is Verdict.UNSURE:
         if conclusion.more_changes:
             return Status.INCONCLUSIVE, "what was seen cannot come from one change"
+        asked = state.settings.confidence
+        sure = [each for each in conclusion.boundaries if (each.confidence or 0) >= asked]
+        if sure:
+            told = f"whether there is a {state.settings.find} in range is not sure"
+            return Status.INCONCLUSIVE, f"{told}: it {_seen_between(state, sure[-1])}"
         return Status.INCONCLUSIVE, "the releases flake, and what was seen allows no answer"
     if conclusion.verdict is Verdict.OTHER_CHANGE:
-        change = conclusion.boundaries[-1]
-        low, high = (state.settings.versions[i] for i in (change.last_before, change.first_after))
-        words = (
-            "passes in {} and fails in {}"
-            if change.change is Change.BREAK
-            else ("fails in {} and passes in {}")
-        )
-        return Status.NONE, f"no {state.settings.find} in range: it {words.format(low, high)}"
+        between = _seen_between(state, conclusion.boundaries[-1])
+        return Status.NONE, f"no {state.settings.find} in range: it {between}"
     told = _tested(state, tested)
     outcomes = Counter(record.outcome for record in tested)
     if outcomes[Outcome.FAIL] and outcomes[Outcome.PASS]:
@@ -158,6 +186,14 @@ def _no_change(
     if unsure:
         return Status.INCONCLUSIVE, f"never failed, but too little was seen of {', '.join(unsure)}"
     return Status.NONE, f"passes in every tested release ({told})"
+
+
+def _seen_between(state: RunState, change: Boundary) -> str:
+    """What a change looks like."""
+    low, high = (state.settings.versions[i] for i in (change.last_before, change.first_after))
+    if change.change is Change.BREAK:
+        return f"passes in {low} and fails in {high}"
+    return f"fails in {low} and passes in {high}"
 
 
 def _tested(state: RunState, tested: list[TrialRecord]) -> str:
@@ -186,10 +222,11 @@ def _warnings(
             "--fresh tests again"
         )
     warnings += _flakes(state, conclusion)
-    if state.settings.find_all and state.aim.longest_agreeing:
+    longest = state.aim.longest_agreeing
+    if state.settings.find_all and longest and len(state.records) < len(state.settings.versions):
+        within = "one release" if longest == 1 else f"{longest} releases"
         warnings.append(
-            f"a change undone within {state.aim.longest_agreeing} releases may have been missed: "
-            "--sweep tests every release"
+            f"a change undone within {within} may have been missed: --sweep tests every release"
         )
     for name in elsewhere(state, changes):
         warnings.append(
@@ -197,7 +234,7 @@ def _warnings(
             f"--bisect-on {name}"
         )
     for record in state.records.values():
-        if record.reason == "different failure":
+        if record.reason is SkipReason.DIFFERENT_FAILURE:
             warnings.append(f"{record.version} fails in another way: {record.signature}")
     return tuple(warnings)
 
@@ -255,12 +292,16 @@ def moved_ends(state: RunState, low: int, high: int) -> list[str]:
     ):
         if beyond and all(outcomes.get(index) is Outcome.SKIP for index in beyond):
             why = Counter(
-                str(record.reason) if (record := state.records.get(versions[i])) else "excluded"
+                str(record.reason)
+                if (record := state.records.get(versions[i]))
+                else SkipReason.EXCLUDED
                 for i in beyond
             )
             reasons = ", ".join(f"{number} {reason}" for reason, number in why.most_common())
+            verb = "was" if len(beyond) == 1 else "were"
+            told = "cannot be tested" if not _TESTABLE & set(why) else f"{verb} not judged"
             texts.append(
                 f"THE {which} END MOVED from {asked} to {tested}: {len(beyond)} "
-                f"candidate{'s' * (len(beyond) > 1)} beyond it cannot be tested ({reasons})."
+                f"candidate{'s' * (len(beyond) > 1)} beyond it {told} ({reasons})."
             )
     return texts

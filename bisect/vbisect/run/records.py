@@ -330,4 +330,5 @@ class Finding(Frozen):
         if self.answer is None or self.answer in self.changes:
             return self.changes
         same = [i for i, each in enumerate(self.changes) if each.change is self.answer.change]
-        return (*self.changes[: same[-1] if same else None], self.answer)
+        at = same[-1] if same else len(self.changes)
+        return (*self.changes[:at], self.answer, *self.changes[at + 1 :])

@@ -59,10 +59,12 @@ class Boundary:
 class Conclusion:
     """What was seen says this: the verdict, and every boundary between tested candidates.
 
-    When the verdict is ``UNSURE``, ``suspects`` is the smallest set of indices that holds the
-    confidence asked for, otherwise what the newest boundary of the kind looked for could be in.
-    ``held`` is then the probability that it is in one of them; of several changes, that of the
-    newest boundary. ``None`` where there is no such change.
+    When the verdict is ``UNSURE`` and one change was looked for, ``suspects`` is the smallest set
+    of indices that holds the confidence asked for, of a change of the kind ``likely``; ``held`` is
+    the probability that it is in one of them. They are empty and ``None`` where no change is
+    likelier than none. Of several changes, ``doubtful`` holds the indices that may be on the other
+    side than the boundaries say. With another verdict, ``suspects`` is what the newest boundary of
+    the kind looked for could be in.
     ``more_changes`` when what was seen cannot come from one change.
     """
 
@@ -72,6 +74,8 @@ class Conclusion:
     suspects: tuple[int, ...] = ()
     more_changes: bool = False
     held: float | None = None
+    likely: Change | None = None
+    doubtful: tuple[int, ...] = ()
 
 
 def testable_ends(count: int, outcomes: Mapping[int, Outcome]) -> Ends | None:

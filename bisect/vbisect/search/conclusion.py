@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
 
 from vbisect.search.aim import Aim
 from vbisect.search.belief import Belief, Piece, believe
@@ -45,8 +44,9 @@ def _of_one(aim: Aim, seen: Seen, ends: Ends) -> Conclusion:
     best = belief.best
     settled = standing(aim, seen, belief).settled
     if best is None or not settled:
-        suspects, held = _suspects(aim, belief)
-        return Conclusion(Verdict.UNSURE, _boundary(seen, best), ends, suspects, more, held)
+        kind, suspects, held = _suspects(aim, belief)
+        boundary = _boundary(seen, best)
+        return Conclusion(Verdict.UNSURE, boundary, ends, suspects, more, held, kind)
     boundaries = _boundary(seen, best)
     if not aim.find.wants(best.change) and belief.changed >= 0.5:
         return Conclusion(Verdict.OTHER_CHANGE, boundaries, ends, (), more)
@@ -72,12 +72,8 @@ def _of_several(aim: Aim, seen: Seen) -> Conclusion:
     unsure = [boundary for boundary in wanted if 1 - (boundary.confidence or 0) > allowed]
     if not unsure and sum(doubts.values()) <= allowed:
         return told
-    suspects = {index for boundary in wanted for index in boundary.suspects}
-    for before, after in pairwise(seen.judged):
-        if max(doubts[before], doubts[after]) > allowed / len(doubts):
-            suspects |= {*range(before + 1, after + 1)}
-    held = wanted[-1].confidence if wanted else None
-    return replace(told, verdict=Verdict.UNSURE, suspects=tuple(sorted(suspects)), held=held)
+    doubtful = tuple(i for i, doubt in doubts.items() if doubt > allowed / len(doubts))
+    return replace(told, verdict=Verdict.UNSURE, suspects=(), doubtful=doubtful)
 
 
 def _with_confidence(conclusion: Conclusion, sure: Sequence[float]) -> Conclusion:
@@ -107,30 +103,32 @@ def _boundary(seen: Seen, piece: Piece | None) -> tuple[Boundary, ...]:
     return (Boundary(piece.change, *neighbours, confidence=piece.mass),)
 
 
-def _suspects(aim: Aim, belief: Belief) -> tuple[tuple[int, ...], float | None]:
-    """The smallest set of candidates that holds the change with the confidence asked for.
+def _suspects(aim: Aim, belief: Belief) -> tuple[Change | None, tuple[int, ...], float | None]:
+    """The likeliest kind of change, and the candidates that hold it with the confidence asked for.
 
-    With it goes the probability that there is a change, and that it is in one of them.
+    They are as few as can be; with them goes the probability that there is such a change, and that
+    it is in one of them. Nothing is named where such a change is no likelier than anything else.
     Places that nothing seen can tell apart are left out together or not at all.
     """
-    wanted = [piece for piece in belief.pieces if aim.find.wants(piece.change)]
-    if 2 * sum(piece.mass for piece in wanted) < belief.changed:
-        return (), None  # a change of the other kind is likelier
-    masses: dict[tuple[int, int], float] = {}
-    for piece in wanted:
+    masses: dict[Change, dict[tuple[int, int], float]] = {change: {} for change in Change}
+    for piece in belief.pieces:
         place = (piece.first, piece.last)
-        masses[place] = masses.get(place, 0.0) + piece.mass
-    needed = aim.confidence * sum(masses.values())
+        masses[piece.change][place] = masses[piece.change].get(place, 0.0) + piece.mass
+    kind = max(Change, key=lambda change: sum(masses[change].values()))
+    total = sum(masses[kind].values())
+    if total < 0.5 or not aim.find.wants(kind):
+        return None, (), None
+    needed = aim.confidence * total
     suspects: list[int] = []
     held = 0.0
     for (first, last), mass in sorted(
-        masses.items(), key=lambda item: item[1] / (item[0][1] - item[0][0] + 1), reverse=True
+        masses[kind].items(), key=lambda item: item[1] / (item[0][1] - item[0][0] + 1), reverse=True
     ):
         if held >= needed:
             break
         held += mass
         suspects += range(first, last + 1)
-    return tuple(sorted(suspects)), held
+    return kind, tuple(sorted(suspects)), held
 
 
 def _is_upside_down(seen: Seen, piece: Piece) -> bool:

@@ -12,7 +12,7 @@ from vbisect.run.state import RunState
 
 _SIGNS = {"pass": "✓", "fail": "✗", "skip": "○"}
 _UNTRIED = "·"
-_SAID = {"✓": "passes", "✗": "fails", "○": "could not be tested", _UNTRIED: "not tried"}
+_SAID = {"✓": "passes", "✗": "fails", "○": "could not be judged", _UNTRIED: "not tried"}
 _CHANGE, _OPENS, _CLOSES = "│", "├", "┤"
 _SHOWN = 24
 """As many versions as a line can name; others are counted."""
@@ -40,7 +40,10 @@ def strip(state: RunState) -> Strip:
     asked = state.settings.confidence
     probably = any(change.exact and change.confidence < asked for change in changes)
     legend += [f"{_CHANGE} {'probably ' * probably}the change"] if _CHANGE in words else []
-    legend += [f"{_OPENS} {_CLOSES} the change is in one of these"] if _OPENS in words else []
+    if _OPENS in words:
+        seen = state.finding.changes if state.finding else ()
+        guessed = any(not change.exact and change not in seen for change in changes)
+        legend.append(f"{_OPENS} {_CLOSES} the change is {'probably ' * guessed}in one of these")
     return Strip(f"<code>{'  '.join(words)}</code>", ", ".join(legend))
 
 

@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 
+from vbisect.reasons import SkipReason
+from vbisect.run.answer import reckoned
 from vbisect.run.records import Answer, Status, Tally
 from vbisect.run.state import RunState
 from vbisect.search import Change, Outcome
@@ -111,20 +113,13 @@ def _sentence(state: RunState, answer: Answer, certainty: Certainty) -> str:
     verb = "fixed" if fix else "broken"
     hedge = "probably " if certainty is Certainty.PROBABLE else ""
     if answer.exact:
-        last = f"{_reckoned(state, answer)} the last {'failing' if fix else 'passing'} release"
+        last = f"{reckoned(state, answer)} the last {'failing' if fix else 'passing'} release"
         return f"{hedge}{verb} in {answer.first_after}; {answer.last_before} {last}"
     where = f"{hedge}{verb} in one of {named(answer.suspects)}"
     if fix:
         known = "likely" if hedge else "known"
         return f"{where}; {answer.first_after} is the earliest that is {known} to be"
-    return f"{where}; {answer.last_before} {_reckoned(state, answer)} the last that passes"
-
-
-def _reckoned(state: RunState, answer: Answer) -> str:
-    """Among flaky releases the last one before a change need not have looked like it."""
-    before = Outcome.FAIL if answer.change is Change.FIX else Outcome.PASS
-    record = state.records.get(answer.last_before)
-    return "is" if record is not None and record.outcome is before else "is reckoned"
+    return f"{where}; {answer.last_before} {reckoned(state, answer)} the last that passes"
 
 
 def _why(state: RunState, answer: Answer, certainty: Certainty) -> list[str]:
@@ -157,7 +152,10 @@ def _not_tested(state: RunState, answer: Answer) -> str | None:
         elif record is None:
             why[version] = "not tested"
         elif record.outcome is Outcome.SKIP:
-            why[version] = f"not testable: {record.reason}"
+            otherwise = record.reason is SkipReason.DIFFERENT_FAILURE
+            why[version] = (
+                "failed in another way" if otherwise else f"not testable: {record.reason}"
+            )
     if not why:
         return None
     counts = Counter(why.values())
