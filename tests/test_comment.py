@@ -24,6 +24,7 @@ from vbisect.probes.suite import variations
 from vbisect.reasons import SkipReason
 from vbisect.report.comment import GistLink, gist_files, is_ours, length, marker, to_comment
 from vbisect.report.comment.strip import strip
+from vbisect.report.comment.text import prose
 from vbisect.report.html import to_html
 from vbisect.run.answer import finding_of
 from vbisect.run.records import (
@@ -37,6 +38,7 @@ from vbisect.run.records import (
     Tally,
     VariationRecord,
 )
+from vbisect.run.scope import scope_of
 from vbisect.run.state import RunState, load_state
 from vbisect.search import Change, Outcome
 
@@ -349,6 +351,11 @@ def test_parameters_control_and_variations_have_their_place(tmp_path: Path) -> N
     head = "| version | outcome | pass / fail | what was seen | parameters in the server's log | "
     assert head + "the same with <code>tiny:qwen2</code> | boot |" in body
     assert "<code>received n=8</code> | ✓ pass 18 / 0 as asked |" in body
+    scope = scope_of(made)
+    assert scope is not None
+    assert f"**{scope.scope.capitalize()}** – {prose(scope.message)}." in body, (
+        "names keep their case"
+    )
     heads = [f"<code>{name}</code>" for name in ("n=16", "stream", "n=0", "seed")]
     assert f"| version | {' | '.join(heads)} |" in body
     assert "| 0.27.1 | ✓ | ✗ <code>no end</code> | n/a |  |" in body

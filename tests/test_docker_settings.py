@@ -11,7 +11,7 @@ from made import settings
 from vbisect.errors import UsageError
 from vbisect.launch.container_settings import command_line
 from vbisect.releases import Device, Release
-from vbisect.releases.cuda import DriverFit, driver_fit
+from vbisect.releases.cuda import DriverFit, driver_fit, driver_needed
 from vbisect.run.docker_settings import (
     DockerSettings,
     parse_gpus,
@@ -164,3 +164,9 @@ def test_an_image_is_started_as_its_version_wants_it(
 )
 def test_what_a_driver_can_run(driver: str, cuda: str, fit: DriverFit) -> None:
     assert driver_fit(driver, cuda) is fit
+
+
+def test_a_driver_is_named_as_nvidia_names_it() -> None:
+    assert [driver_needed(cuda) for cuda in ("12.1", "12.9", "13.0", "14.0")] == [
+        *("530.30.02", "575.51.03", "580.65.06", "unknown")
+    ]

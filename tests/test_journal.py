@@ -94,7 +94,16 @@ def test_a_journal_cut_at_any_byte_loses_one_event_at_most(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "line", [b"{", b"[]", b"", b"\xff", b'{"event": "note"}', b'{"event": "x", "at": ""}']
+    "line",
+    [
+        b"{",
+        b"[]",
+        b"",
+        b"\xff",
+        b'{"event": "note"}',
+        b'{"event": "x", "at": ""}',
+        b'{"event": [], "at": ""}',
+    ],
 )
 def test_damage_within_a_journal_is_named(tmp_path: Path, line: bytes) -> None:
     """A damaged line that is not the last is no accident of the end: nothing is guessed."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -11,11 +13,14 @@ from made import failed, passed, releases, settings, skipped
 from vbisect.errors import UsageError
 from vbisect.launch import Limited
 from vbisect.probes import NChoicesSettings
+from vbisect.reasons import SkipReason
 from vbisect.releases import Device
 from vbisect.report.upgrade import Certainty, Side, advise, upgrade_of
 from vbisect.report.upgrade.known import Evidence
+from vbisect.report.upgrade.speeds import speeds
 from vbisect.run.answer import finding_of
-from vbisect.run.records import Finding, Status, Tally, TrialRecord
+from vbisect.run.docker_settings import DockerSettings
+from vbisect.run.records import Finding, Seconds, Status, Tally, TrialRecord
 from vbisect.run.state import RunState
 from vbisect.search import Outcome
 
@@ -24,6 +29,8 @@ LETTERS = {"f": failed, "p": passed, "s": skipped}
 
 def ran(told: str, **changed: object) -> RunState:
     """A finished run over 1.0, 1.1, …: ``f`` fails, ``p`` passes, ``s`` is a skip, ``.`` untested.
+
+    ``o`` is a skip that failed otherwise.
 
     ``a`` passes and ``b`` fails now and then.
     """
@@ -40,6 +47,9 @@ def ran(told: str, **changed: object) -> RunState:
 def _record(version: str, letter: str) -> TrialRecord:
     if letter == "s":
         return skipped(version, "exit status 1")
+    if letter == "o":
+        odd = {"reason": SkipReason.DIFFERENT_FAILURE, "signature": "it died"}
+        return skipped(version, "it died").model_copy(update=odd)
     return passed(version) if letter == "p" else failed(version, "returned 1 of 8 choices")
 
 
@@ -171,6 +181,78 @@ def test_no_change_and_no_end_say_only_what_is_known() -> None:
 def test_a_release_that_was_not_asked_about_is_refused() -> None:
     with pytest.raises(UsageError, match=r"--on 9\.9"):
         upgrade_of(ran("fp"), on="9.9")
+
+
+def test_a_failure_of_another_kind_is_no_missing_test() -> None:
+    """Whoever upgrades wants to know of it, though it says nothing of this bug."""
+    between = ran("ffop")
+    assert between.finding is not None
+    assert between.finding.message.endswith(
+        "and the ones between failed in another way, which tells nothing of this one"
+    )
+    advice = advise(between)
+    assert "Nothing is known of 1.2 (failed in another way)." in advice.changes[0].why
+    assert advice.caveats == (
+        "1.2 failed in another way, which tells nothing of this one: it died.",
+    )
+    beyond = ran("ffppo")
+    advice = advise(beyond)
+    assert "1.3, the newest that could be judged, still passes." in advice.recommendation
+    assert advice.caveats == (
+        "1.4 failed in another way, which tells nothing of this one: it died.",
+    )
+    assert beyond.finding is not None
+    assert (
+        "1 candidate beyond it was not judged (1 different failure)."
+        in (beyond.finding.warnings[0])
+    )
+
+
+def test_a_release_that_could_not_be_tested_fails_like_no_other() -> None:
+    advice = advise(ran("sfss"), "1.0")
+    assert "1.1, the newest that was tested, fails." in advice.recommendation
+
+
+@pytest.mark.parametrize(
+    ("docker", "told"),
+    [
+        ({}, True),
+        ({"image_variant": "cu129"}, False),
+        ({"images": {"0.20.0": "mine:1"}}, False),
+        ({"images": {"0.25.0": "mine:1"}}, True),
+    ],
+)
+def test_the_cuda_of_a_variant_does_not_change(docker: dict[str, Any], told: bool) -> None:
+    """Who takes one stays on a driver that way; what is in one's own image is not known."""
+    chosen = DockerSettings(image_repo="vllm/vllm-openai", gpus="all", **docker)
+    steps = told_of(known("0.19.1", "0.20.0", device=Device.CUDA, docker=chosen))
+    assert ("CUDA" in steps, "GPU driver, as CUDA's" in steps) == (told, told)
+    assert "torch" in steps
+
+
+def test_the_boot_that_is_told_is_one_that_was_measured() -> None:
+    """Not the time until a server was given up, nor a share of it for boots of another day."""
+    never = skipped("1.0", "never ready").model_copy(update={"seconds": Seconds(boot=600)})
+    again = passed("1.1").model_copy(
+        update={
+            "seconds": Seconds(boot=90),
+            "boots": (Tally(passes=18), Tally(passes=18)),
+            "measured": {"boot_seconds": 90.0},
+        }
+    )
+    older = passed("1.2").model_copy(
+        update={
+            "seconds": Seconds(boot=80),
+            "reported_version": "1.2",
+            "boots": (Tally(passes=18),),
+        }
+    )
+    made = RunState(settings(candidates=releases(("1.0", "1.1", "1.2"))))
+    made.records = {record.version: record for record in (never, again, older)}
+    assert [(speed.version, speed.boot_seconds) for speed in speeds(made)] == [
+        ("1.1", 90.0),
+        ("1.2", 80.0),
+    ]
 
 
 def known(*versions: str, arguments: tuple[Limited, ...] = (), **changed: object) -> RunState:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from enum import StrEnum
 
 _OLDEST_DRIVER = {
-    "12.1": (530, 30, 2),
-    "12.4": (550, 54, 14),
-    "12.8": (570, 26),
-    "12.9": (575, 51, 3),
-    "13.0": (580, 65, 6),
+    "12.1": "530.30.02",
+    "12.4": "550.54.14",
+    "12.8": "570.26",
+    "12.9": "575.51.03",
+    "13.0": "580.65.06",
 }
 """The driver each CUDA came with, on Linux
 (https://docs.nvidia.com/cuda/cuda-toolkit-release-notes/, table of toolkit driver versions)."""
@@ -31,11 +31,11 @@ class DriverFit(StrEnum):
 def driver_fit(driver: str, cuda: str) -> DriverFit:
     """Whether ``driver`` (as nvidia-smi names it, ``570.86.15``) can run ``cuda`` (``12.8``)."""
     try:
-        have = tuple(int(part) for part in driver.split("."))
+        have = _numbers(driver)
         major = int(cuda.partition(".")[0])
     except ValueError:
         return DriverFit.UNKNOWN
-    if cuda in _OLDEST_DRIVER and have >= _OLDEST_DRIVER[cuda]:
+    if cuda in _OLDEST_DRIVER and have >= _numbers(_OLDEST_DRIVER[cuda]):
         return DriverFit.FITS
     if major not in _OLDEST_OF_MAJOR:
         return DriverFit.UNKNOWN
@@ -44,4 +44,8 @@ def driver_fit(driver: str, cuda: str) -> DriverFit:
 
 def driver_needed(cuda: str) -> str:
     """The driver a CUDA version came with, ``unknown`` where that is not known."""
-    return ".".join(str(part) for part in _OLDEST_DRIVER.get(cuda, ())) or "unknown"
+    return _OLDEST_DRIVER.get(cuda, "unknown")
+
+
+def _numbers(driver: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in driver.split("."))

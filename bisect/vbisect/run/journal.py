@@ -109,5 +109,6 @@ def _parse(line: bytes) -> Event | None:
         event = json.loads(line)
     except ValueError:
         return None
-    known = isinstance(event, dict) and event.get("event") in set(EventKind) and "at" in event
-    return event if known else None
+    if not isinstance(event, dict) or "at" not in event:
+        return None
+    return event if event.get("event") in list(EventKind) else None

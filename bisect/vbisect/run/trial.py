@@ -368,7 +368,10 @@ class _Trial:
     def _measured(self) -> dict[str, Any]:
         if not self.lengths:
             return {}
-        measured: dict[str, Any] = {"observation_median": round(median_high(self.lengths), 4)}
+        measured: dict[str, Any] = {
+            "boot_seconds": round(self.seconds["boot"], 3),  # it became ready, as it was asked
+            "observation_median": round(median_high(self.lengths), 4),
+        }
         if self.latencies:
             measured["latency_median"] = round(median_high(self.latencies), 4)
         if self.signatures:

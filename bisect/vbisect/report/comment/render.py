@@ -122,7 +122,7 @@ def _told(state: RunState, run_dir: Path, gist: GistLink | None) -> dict[str, ob
         "finding": finding,
         "message": _sentence(finding.message if finding else "the run was killed"),
         "unfinished": finding is None or finding.status.resumable,
-        "scope": _sentence(scope.message) if scope else "",
+        "scope": scope,
         "strip": strip(state),
         "trials": trials_table(state, _TRIALS),
         "variations": variations_table(state, _VARIATIONS),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from vbisect.errors import UsageError
+from vbisect.reasons import SkipReason
 from vbisect.report.upgrade.known import (
     Certainty,
     KnownChange,
@@ -141,6 +142,8 @@ class _Adviser:
         if version in self._state.settings.excluded:
             return "was left out with --skip"
         record = self._state.records.get(version)
+        if record is not None and record.reason is SkipReason.DIFFERENT_FAILURE:
+            return f"failed in another way: {record.signature}"
         return "was not tested" if record is None else f"could not be tested ({record.reason})"
 
     def _between(self, side: Side) -> str:
@@ -201,7 +204,7 @@ class _Adviser:
             told += f" But {self._first_after(fix)}: {earliest} is the earliest that passes."
         if newest is not None and newest != earliest:
             last = self._sides.index(newest) == self._sides.tested[-1]
-            which = "the newest that was tested" if last else "the last before another change"
+            which = self._newest() if last else "the last before another change"
             told += f" {newest}, {which}, still passes."
         return told + _then(self._later[self._later.index(fix) + 1 :])
 
@@ -217,7 +220,8 @@ class _Adviser:
         newest = sides.versions[newer[-1]]
         passing = [index for index in newer if sides.outcomes[index] is Outcome.PASS]
         if not passing:
-            return f"No tested release fixes it; {newest}, the newest that was tested, fails too."
+            too = " too" if sides.outcomes.get(self._start) is Outcome.FAIL else ""
+            return f"No tested release fixes it; {newest}, {self._newest()}, fails{too}."
         if finding is not None and finding.status is Status.NONE:
             return f"No tested release is known to fix it: {finding.message}."
         seen = evidence(self._state, sides.versions[passing[0]])
@@ -247,9 +251,31 @@ class _Adviser:
             low, high = sorted((self._start, sides.index(until)))
             told += self._inferred(low, high)
         told += self._flaking()
-        if sides.tested and (beyond := sides.versions[sides.tested[-1] + 1 :]):
+        otherwise = self._failing_otherwise()
+        told += [
+            f"{version} failed in another way, which tells nothing of this one: "
+            f"{self._state.records[version].signature}."
+            for version in otherwise
+        ]
+        newer = sides.versions[sides.tested[-1] + 1 :] if sides.tested else ()
+        if beyond := [version for version in newer if version not in otherwise]:
             told.append(f"Nothing is known of {named(beyond)}: newer than all that were tested.")
         return told
+
+    def _failing_otherwise(self) -> list[str]:
+        """The releases after ``on`` that failed, and not as the failing end does."""
+        records = self._state.records
+        return [
+            version
+            for version in self._sides.versions[self._start + 1 :]
+            if version in records and records[version].reason is SkipReason.DIFFERENT_FAILURE
+        ]
+
+    def _newest(self) -> str:
+        """What to call the newest release that passed or failed."""
+        newer = self._sides.versions[self._sides.tested[-1] + 1 :]
+        odd = any(version in newer for version in self._failing_otherwise())
+        return "the newest that could be judged" if odd else "the newest that was tested"
 
     def _flaking(self) -> list[str]:
         """Releases from ``on`` on whose own outcome is not that of their side."""

@@ -12,7 +12,8 @@ from vbisect.run.state import RunState
 class Speed:
     """What was measured of one release: seconds, and bytes unpacked; ``None`` where it was not.
 
-    ``boot_seconds`` is the mean over its boots, ``request_seconds`` the median of its requests.
+    ``boot_seconds`` is that of the last boot that became ready, ``request_seconds`` the median of
+    its requests.
     """
 
     version: str
@@ -22,7 +23,7 @@ class Speed:
 
 
 def speeds(state: RunState) -> tuple[Speed, ...]:
-    """The measured releases, oldest first; each by its own last boots."""
+    """The measured releases, oldest first; by their own boots."""
     made = [_speed(state.records[v]) for v in state.settings.versions if v in state.records]
     return tuple(
         speed
@@ -33,7 +34,10 @@ def speeds(state: RunState) -> tuple[Speed, ...]:
 
 def _speed(record: TrialRecord) -> Speed:
     median = record.measured.get("latency_median")
-    booted = record.seconds.boot / max(len(record.boots), 1)
+    booted = record.measured.get("boot_seconds")
+    if not isinstance(booted, int | float):  # a run of an older vbisect
+        ready = record.reported_version is not None
+        booted = record.seconds.boot / max(len(record.boots), 1) if ready else 0.0
     return Speed(
         version=record.version,
         boot_seconds=round(booted, 3) or None,

@@ -101,7 +101,7 @@ def _platform(state: RunState, stretch: Stretch) -> Iterator[Step]:
     low, until = Version(stretch.low), Version(stretch.until)
     entries = [e for e in catalogue().values() if low <= Version(e.version) <= until]
     for name, value in _VALUES.items():
-        if name in _CUDA_ONLY and state.settings.device is not Device.CUDA:
+        if name in _CUDA_ONLY and not _has_the_usual_cuda(state, [e.version for e in entries]):
             continue
         told, since = "", ""
         for before, after in pairwise(entries):
@@ -111,6 +111,19 @@ def _platform(state: RunState, stretch: Stretch) -> Iterator[Step]:
                 since = after.version
         if told:
             yield Step(StepKind.PLATFORM, name, since, told)
+
+
+def _has_the_usual_cuda(state: RunState, versions: list[str]) -> bool:
+    """Whether each release came with the CUDA that it has by default.
+
+    An image's variant has one CUDA for all, and what is in an image of the user's own is not known.
+    """
+    docker = state.settings.docker
+    if docker is not None and (
+        docker.image_variant or not docker.images.keys().isdisjoint(versions)
+    ):
+        return False
+    return state.settings.device is Device.CUDA
 
 
 _VALUES: dict[str, Callable[[CatalogueEntry], str]] = {
