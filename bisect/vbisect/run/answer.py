@@ -12,6 +12,7 @@ from vbisect.search import (
     Boundary,
     Change,
     Conclusion,
+    Find,
     Outcome,
     Verdict,
     conclude_seen,
@@ -166,7 +167,8 @@ def _no_change(
         asked = state.settings.confidence
         sure = [each for each in conclusion.boundaries if (each.confidence or 0) >= asked]
         if sure:
-            told = f"whether there is a {state.settings.find} in range is not sure"
+            kind = "change" if state.settings.find is Find.AUTO else state.settings.find
+            told = f"whether there is a {kind} in range is not sure"
             return Status.INCONCLUSIVE, f"{told}: it {_seen_between(state, sure[-1])}"
         return Status.INCONCLUSIVE, "the releases flake, and what was seen allows no answer"
     if conclusion.verdict is Verdict.OTHER_CHANGE:
