@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vbisect.connections import TooLarge
 from vbisect.errors import HostError
 from vbisect.probes import exchange as exchange_module
-from vbisect.probes.exchange import Caller, Reply, TooLarge, Unanswered, exchange
+from vbisect.probes.exchange import Reply, Unanswered, exchange
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n"
 CHUNKED = HEAD + b"transfer-encoding: chunked\r\n\r\n"
@@ -68,7 +69,7 @@ def pours(connection: socket.socket, over: threading.Event) -> None:
 
 
 def asked(address: str, seconds: float = 60, headers: dict[str, str] | None = None) -> Reply:
-    return exchange("GET", address, Caller(headers or {}), seconds=seconds)
+    return exchange("GET", address, headers=headers or {}, direct=True, seconds=seconds)
 
 
 def test_an_answer_that_drips_is_given_up_in_time() -> None:
@@ -161,7 +162,7 @@ def test_settings_that_cannot_be_used_are_the_hosts_trouble(
         monkeypatch.delenv(other.lower(), raising=False)
     monkeypatch.setenv(name, value)
     with pytest.raises(HostError, match="proxy or certificate settings cannot be used") as told:
-        exchange("GET", "http://127.0.0.1:9/", Caller(trust_env=True), seconds=1)
+        exchange("GET", "http://127.0.0.1:9/", headers={}, direct=False, seconds=1)
     assert "wordword" not in str(told.value)
     with pytest.raises(Unanswered):
         asked("http://127.0.0.1:9/")

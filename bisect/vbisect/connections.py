@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import ssl
+import time
 
 import httpx
 
@@ -38,6 +40,35 @@ def new_client(*, direct: bool, connect: float, read: float, verify: bool = True
             "The environment's proxy or certificate settings cannot be used; look at "
             "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE and SSL_CERT_DIR."
         ) from None
+
+
+class TooLarge(Exception):
+    """An answer is larger than any that could be meant."""
+
+
+class TooLate(Exception):
+    """An answer was not whole in time."""
+
+
+def read_whole(response: httpx.Response, most: int, until: float | None = None) -> bytes:
+    """The body of a streamed response, of at most ``most`` bytes.
+
+    ``until`` is on the monotonic clock; a client's own limit is on the wait for each piece. Raises
+    ``TooLarge``, ``TooLate``, and whatever httpx does.
+    """
+    body = bytearray()
+    for piece in response.iter_bytes():
+        body += piece
+        if len(body) > most:
+            raise TooLarge
+        if until is not None and time.monotonic() >= until:
+            raise TooLate
+    return bytes(body)
+
+
+def can_be_token(value: str) -> bool:
+    """Whether a header can carry ``value`` as it is; httpx quotes what it cannot send."""
+    return re.fullmatch(r"[\x21-\x7e]+", value) is not None
 
 
 def is_momentary(error: BaseException) -> bool:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from vbisect.commands.signals import signals_as_interrupt
+from vbisect.connections import can_be_token
 from vbisect.errors import Interrupted, UsageError
 from vbisect.reasons import ADVICE, SkipReason
 from vbisect.report.variations import cell
@@ -135,7 +136,7 @@ def _advice(seen: Sighting) -> str:
 def _key() -> str | None:
     """What ``OPENAI_API_KEY`` holds; raises ``UsageError`` when it can be no key."""
     key = os.environ.get("OPENAI_API_KEY", "").strip()
-    if key and not re.fullmatch(r"[\x21-\x7e]{1,10000}", key):
+    if key and not (len(key) <= 10_000 and can_be_token(key)):
         raise UsageError("OPENAI_API_KEY holds something that cannot be a key.")
     return key or None
 

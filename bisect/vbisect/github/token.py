@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 from dataclasses import dataclass, field
 
+from vbisect.connections import can_be_token
 from vbisect.errors import UsageError
 
 _VARIABLES = ("GITHUB_TOKEN", "GH_TOKEN")
 _GH_SECONDS = 10
+_LONGEST = 1000
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ def find_token(host: str) -> Token | None:
     """
     for name in _VARIABLES:
         if value := os.environ.get(name, "").strip():
-            if not re.fullmatch(r"[\x21-\x7e]{1,1000}", value):
+            if not (len(value) <= _LONGEST and can_be_token(value)):
                 raise UsageError(f"{name} holds something that cannot be a token.")
             return Token(value, name)
     return _from_gh(host)
@@ -49,5 +50,5 @@ def _from_gh(host: str) -> Token | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     value = told.stdout.strip()
-    usable = told.returncode == 0 and re.fullmatch(r"[\x21-\x7e]{1,1000}", value)
+    usable = told.returncode == 0 and len(value) <= _LONGEST and can_be_token(value)
     return Token(value, "gh auth token") if usable else None

@@ -11,7 +11,15 @@ import httpx
 from pydantic import TypeAdapter, ValidationError
 from tenacity import RetryCallState, Retrying, retry_if_exception_type
 
-from vbisect.connections import advice_for, fault_of, is_momentary, new_client
+from vbisect.connections import (
+    TooLarge,
+    TooLate,
+    advice_for,
+    fault_of,
+    is_momentary,
+    new_client,
+    read_whole,
+)
 from vbisect.github.address import ApiAddress
 from vbisect.github.errors import (
     GitHubError,
@@ -172,14 +180,11 @@ class Transport:
                 json=request.json,
                 timeout=httpx.Timeout(read, connect=connect),
             ) as response:
-                body = bytearray()
-                for chunk in response.iter_bytes():
-                    body += chunk
-                    if len(body) > _LARGEST_ANSWER:
-                        raise nonsense(request.what)
-                    if self._left() <= 0:
-                        raise self._too_late(request)
-                return response, bytes(body)
+                return response, read_whole(response, _LARGEST_ANSWER, self._until)
+        except TooLarge:
+            raise nonsense(request.what) from None
+        except TooLate:
+            raise self._too_late(request) from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise self._broken(request, error, connect, read) from None
 

@@ -9,20 +9,12 @@ from typing import Any
 
 import httpx
 
-from vbisect.connections import new_client
+from vbisect.connections import TooLarge, TooLate, fault_of, new_client, read_whole
 from vbisect.text import one_line
 
 CONNECT_SECONDS = 10
 LARGEST_ANSWER = 128 << 20
 """Bytes; 16384 choices, the most that vLLM gives, of a few hundred tokens each."""
-
-
-@dataclass(frozen=True)
-class Caller:
-    """Who asks: ``headers`` go with every request, ``trust_env`` is as in ``ProbeTarget``."""
-
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    trust_env: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,41 +30,33 @@ class Unanswered(Exception):
     """No whole answer came; the message says what came instead, without what was sent."""
 
 
-class TooLarge(Exception):
-    """The answer is larger than any that could be meant."""
-
-
 def exchange(
     method: str,
     url: str,
-    caller: Caller,
     *,
+    headers: Mapping[str, str],
+    direct: bool,
     seconds: float,
     json: Mapping[str, Any] | None = None,
-    headers: Mapping[str, str] | None = None,
 ) -> Reply:
     """Ask once, for at most about ``seconds`` from the first to the last byte.
+
+    ``direct`` leaves the environment's proxies and certificates out.
 
     Raises ``Unanswered``, ``TooLarge``, or ``HostError`` where the environment's proxy or
     certificate settings cannot be used.
     """
-    began = time.monotonic()
-    client = new_client(direct=not caller.trust_env, connect=CONNECT_SECONDS, read=seconds)
-    sent = {**caller.headers, **(headers or {})}
+    until = time.monotonic() + seconds
+    client = new_client(direct=direct, connect=CONNECT_SECONDS, read=seconds)
     try:
-        with client, client.stream(method, url, json=json, headers=sent) as response:
-            body = bytearray()
-            for piece in response.iter_bytes():
-                body += piece
-                if len(body) > LARGEST_ANSWER:
-                    raise TooLarge(f"the answer is larger than {LARGEST_ANSWER >> 20} MiB")
-                # the client's own limit is on the wait for a piece
-                if time.monotonic() - began > seconds:
-                    raise Unanswered(f"no whole answer within {seconds:g} s")
-    except httpx.ConnectTimeout:
-        raise Unanswered(f"no connection within {CONNECT_SECONDS} s") from None
-    except httpx.TimeoutException:
-        raise Unanswered(f"no answer within {seconds:g} s") from None
+        with client, client.stream(method, url, json=json, headers=headers) as response:
+            body = read_whole(response, LARGEST_ANSWER, until)
+    except TooLarge:
+        raise TooLarge(f"the answer is larger than {LARGEST_ANSWER >> 20} MiB") from None
+    except TooLate:
+        raise Unanswered(f"no whole answer within {seconds:g} s") from None
+    except httpx.TimeoutException as error:
+        raise Unanswered(fault_of(error, CONNECT_SECONDS, seconds)) from None
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
         raise Unanswered(f"the connection broke: {_told(error)}") from None
     return Reply(

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from vbisect.connections import TooLarge
 from vbisect.probes.answers import (
     Answer,
     UnreadableAnswer,
@@ -17,7 +18,7 @@ from vbisect.probes.answers import (
     read_plain,
     read_stream,
 )
-from vbisect.probes.exchange import Caller, Reply, TooLarge, Unanswered, exchange
+from vbisect.probes.exchange import Reply, Unanswered, exchange
 from vbisect.probes.interface import NoResponse, Observation, ProbeTarget, SentRequest
 from vbisect.reasons import SkipReason, Untestable
 from vbisect.text import one_line, redact
@@ -164,10 +165,10 @@ class NChoicesProbe:
             reply = exchange(
                 "POST",
                 target.base_url + path,
-                Caller(target.headers, target.trust_env),
+                headers={**target.headers, _REQUEST_ID: identity},
+                direct=not target.trust_env,
                 seconds=self._settings.request_timeout,
                 json=body,
-                headers={_REQUEST_ID: identity},
             )
         except Unanswered as error:
             raise NoResponse(SkipReason.NO_ANSWER, str(error)) from None

@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 import httpx
 from pydantic import BaseModel, Field
 
+from vbisect.connections import can_be_token
 from vbisect.errors import HostError
 from vbisect.registry.answer import Answer, nonsense
 from vbisect.registry.credentials import Credentials, credentials_for
@@ -100,7 +101,7 @@ class Authenticator:
         if answer.status in (400, 401, 403):
             raise refusal(registry, repository)
         token = answer.read(_Token, registry, "a token") if answer.status == 200 else _Token()
-        if not re.fullmatch(r"[\x21-\x7e]+", token.value):
+        if not can_be_token(token.value):
             raise nonsense(registry, "a token")
         lifetime = 60 if token.expires_in is None else token.expires_in
         return _Proof(f"Bearer {token.value}", started + lifetime)

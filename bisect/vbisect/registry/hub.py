@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from vbisect.connections import can_be_token
 from vbisect.errors import HostError
 from vbisect.registry.answer import Answer, ImageMissing, nonsense, query_of
 from vbisect.registry.credentials import credentials_for
@@ -139,7 +140,7 @@ class _Hub:
         if answer.status != 200:
             return False
         token = answer.read(_Session, self.account, "a token").access_token
-        if not re.fullmatch(r"[\x21-\x7e]+", token):
+        if not can_be_token(token):
             raise nonsense(self.account, "a token")
         self._headers = {"Authorization": f"Bearer {token}"}
         return True

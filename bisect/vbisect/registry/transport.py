@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from vbisect.connections import new_client
+from vbisect.connections import TooLarge, new_client, read_whole
 from vbisect.registry.answer import Answer, nonsense
 from vbisect.registry.retry import OnWait, Patience, ask_patiently
 
@@ -109,11 +109,10 @@ def _exchange(client: httpx.Client, request: Request) -> Answer:
         content=request.content,
         follow_redirects=request.content is None,  # a body with a secret in it stays here
     ) as response:
-        body = bytearray()
-        for chunk in response.iter_bytes():
-            body += chunk
-            if len(body) > _LARGEST_ANSWER:
-                raise nonsense(request.registry, "something of a sensible size")
+        try:
+            body = read_whole(response, _LARGEST_ANSWER)
+        except TooLarge:
+            raise nonsense(request.registry, "something of a sensible size") from None
         first = response.history[0].url if response.history else response.url
         foreign = (first.host, first.port) != (response.url.host, response.url.port)
-        return Answer(response.status_code, response.headers, bytes(body), foreign)
+        return Answer(response.status_code, response.headers, body, foreign)

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from vbisect.connections import TooLarge
 from vbisect.errors import ProbeAbort
 from vbisect.probes import (
     CommandProbe,
@@ -22,7 +23,7 @@ from vbisect.probes import (
     Probe,
     ProbeTarget,
 )
-from vbisect.probes.exchange import Caller, Reply, TooLarge, Unanswered, exchange
+from vbisect.probes.exchange import Reply, Unanswered, exchange
 from vbisect.probes.n_choices import refusal_of
 from vbisect.reasons import SkipReason, Untestable
 from vbisect.run.asked import Asked
@@ -101,9 +102,9 @@ class Watched:
             version=seen.version or "unknown",
             directory=folder,
             owner=folder,
-            headers=self._caller.headers,
+            headers=self._headers,
             api_key=self.key or "EMPTY",
-            trust_env=self._caller.trust_env,
+            trust_env=not self.address.near,
         )
         suite = self.asked.suite
         if suite is None:
@@ -126,9 +127,8 @@ class Watched:
         return Outcome.PASS if seen.observation.passed else Outcome.FAIL
 
     @property
-    def _caller(self) -> Caller:
-        headers = {"authorization": f"Bearer {self.key}"} if self.key else {}
-        return Caller(headers, trust_env=not self.address.near)
+    def _headers(self) -> dict[str, str]:
+        return {"authorization": f"Bearer {self.key}"} if self.key else {}
 
     def _first_model(self) -> str:
         reply = self._get("/v1/models")
@@ -153,7 +153,13 @@ class Watched:
     def _get(self, path: str) -> Reply:
         url = self.address.base_url + path
         try:
-            return exchange("GET", url, self._caller, seconds=_ASKED_SECONDS)
+            return exchange(
+                "GET",
+                url,
+                headers=self._headers,
+                direct=self.address.near,
+                seconds=_ASKED_SECONDS,
+            )
         except (Unanswered, TooLarge) as error:
             raise Untestable(
                 SkipReason.NO_ANSWER, f"{self.address.shown} does not answer: {error}"
