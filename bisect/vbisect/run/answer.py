@@ -34,7 +34,7 @@ def finding_of(state: RunState) -> Finding:
         changes = tuple(change for change in changes if change.confidence >= 0.5)
     wanted = [change for change in changes if settings.find.wants(change.change)]
     answer = wanted[-1] if wanted else None
-    if unsure and not (settings.sweep or settings.find_all):
+    if unsure and not state.aim.several:
         answer = _unsure(state, conclusion)
     status, message = _verdict(state, conclusion, answer)
     ends = conclusion.ends
@@ -101,8 +101,7 @@ def _verdict(state: RunState, conclusion: Conclusion, answer: Answer | None) -> 
     verb = "fixed" if answer.change is Change.FIX else "broken"
     before = "failing" if answer.change is Change.FIX else "passing"
     unsure = conclusion.verdict is Verdict.UNSURE
-    several = settings.sweep or settings.find_all
-    if unsure and not several and not answer.exact:
+    if unsure and not state.aim.several and not answer.exact:
         return (
             Status.INCONCLUSIVE,
             f"probably {verb} in one of {', '.join(answer.suspects)}: the releases flake, and what "
@@ -137,7 +136,7 @@ def reckoned(state: RunState, answer: Answer) -> str:
 
 def _what_is_unsure(state: RunState, conclusion: Conclusion) -> str:
     """Why a change that is sure is not all of the answer."""
-    if not (state.settings.sweep or state.settings.find_all):
+    if not state.aim.several:
         return "the releases flake, and not enough was seen of them"
     doubtful = [state.settings.versions[index] for index in conclusion.doubtful]
     if not doubtful:

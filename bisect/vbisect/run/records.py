@@ -325,9 +325,14 @@ class Finding(Frozen):
     warnings: tuple[str, ...] = ()
 
     @property
+    def is_guess(self) -> bool:
+        """Whether the answer is less narrow than any change that was seen."""
+        return self.answer is not None and self.answer not in self.changes
+
+    @property
     def told(self) -> tuple[Answer, ...]:
         """The changes as they may be told: a less narrow answer takes its change's place."""
-        if self.answer is None or self.answer in self.changes:
+        if self.answer is None or not self.is_guess:
             return self.changes
         same = [i for i, each in enumerate(self.changes) if each.change is self.answer.change]
         at = same[-1] if same else len(self.changes)

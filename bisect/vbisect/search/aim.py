@@ -42,6 +42,11 @@ class Aim:
             raise ValueError("a weight is negative or not finite")
 
     @property
+    def several(self) -> bool:
+        """Whether all changes are looked for, not one."""
+        return self.sweep or self.find_all
+
+    @property
     def longest_agreeing(self) -> int:
         """How many untested candidates in a row ``find_all`` leaves between agreeing releases."""
         return self.count // 8

@@ -78,7 +78,7 @@ def boot_context(aim: Aim, seen: Seen, index: int, costs: Costs | None = None) -
 
 def _other_sides(aim: Aim, seen: Seen, ends: Ends, index: int) -> tuple[Evidence, Evidence]:
     """What was seen of the bad and of the good releases, ``index`` itself left out."""
-    if aim.sweep or aim.find_all:
+    if aim.several:
         return Sides(aim, seen).without(index)
     belief = believe(aim, seen, ends, Weighing(None))
     return belief.sides_without(index)

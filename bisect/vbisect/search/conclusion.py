@@ -32,7 +32,7 @@ def conclude_seen(aim: Aim, seen: Seen) -> Conclusion:
         return plain
     if not flaky(seen):
         return _with_confidence(plain, [_plain_confidence(aim, seen, b) for b in plain.boundaries])
-    if aim.sweep or aim.find_all:
+    if aim.several:
         return _of_several(aim, seen)
     return _of_one(aim, seen, plain.ends)
 

@@ -25,7 +25,7 @@ def next_picks(aim: Aim, seen: Seen, costs: Costs | None = None, free: int = 1) 
     seconds = _seconds(aim, costs)
     if not flaky(seen):
         return plain_picks(aim, seen, seconds, free)
-    if aim.sweep or aim.find_all:
+    if aim.several:
         sides = Sides(aim, seen)
         told = replace(seen, outcomes=sides.outcomes)
         picks = plain_picks(aim, told, seconds, free)
@@ -42,7 +42,7 @@ def pointless(aim: Aim, seen: Seen) -> frozenset[int]:
     """Of the running candidates, those whose outcome can no longer matter: to be cancelled."""
     if not flaky(seen):
         return plain_pointless(aim, seen)
-    if aim.sweep or aim.find_all:
+    if aim.several:
         return frozenset()
     return belief_pointless(aim, seen)
 

@@ -49,7 +49,7 @@ def plain_picks(aim: Aim, seen: Seen, seconds: Seconds | None, free: int) -> tup
 def plain_pointless(aim: Aim, seen: Seen) -> frozenset[int]:
     """The running candidates outside of every bracket: their outcome is known or not asked for."""
     ends = testable_ends(aim.count, seen.outcomes)
-    if ends is None or aim.sweep or aim.find_all:
+    if ends is None or aim.several:
         return frozenset()
     wanted = {ends.low, ends.high} - seen.outcomes.keys()
     open_now = list(brackets(aim, seen, ends))

@@ -41,8 +41,7 @@ def strip(state: RunState) -> Strip:
     probably = any(change.exact and change.confidence < asked for change in changes)
     legend += [f"{_CHANGE} {'probably ' * probably}the change"] if _CHANGE in words else []
     if _OPENS in words:
-        seen = state.finding.changes if state.finding else ()
-        guessed = any(not change.exact and change not in seen for change in changes)
+        guessed = state.finding is not None and state.finding.is_guess
         legend.append(f"{_OPENS} {_CLOSES} the change is {'probably ' * guessed}in one of these")
     return Strip(f"<code>{'  '.join(words)}</code>", ", ".join(legend))
 

@@ -69,8 +69,7 @@ def known_changes(state: RunState) -> tuple[KnownChange, ...]:
     finding = state.finding
     if finding is None:
         return ()
-    open_ended = finding.answer is not None and finding.answer not in finding.changes
-    unsettled = open_ended and finding.status is Status.INCONCLUSIVE
+    unsettled = finding.is_guess and finding.status is Status.INCONCLUSIVE
     return tuple(_known(state, each, unsettled and each is finding.answer) for each in finding.told)
 
 

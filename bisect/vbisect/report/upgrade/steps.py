@@ -100,8 +100,9 @@ def _platform(state: RunState, stretch: Stretch) -> Iterator[Step]:
     """CUDA, driver, torch and Python, each with all its changes on the way in one step."""
     low, until = Version(stretch.low), Version(stretch.until)
     entries = [e for e in catalogue().values() if low <= Version(e.version) <= until]
+    usual_cuda = _has_the_usual_cuda(state, [entry.version for entry in entries])
     for name, value in _VALUES.items():
-        if name in _CUDA_ONLY and not _has_the_usual_cuda(state, [e.version for e in entries]):
+        if name in _CUDA_ONLY and not usual_cuda:
             continue
         told, since = "", ""
         for before, after in pairwise(entries):
