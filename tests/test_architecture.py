@@ -12,8 +12,11 @@ import pytest
 import vbisect
 
 PACKAGE = Path(vbisect.__file__).parent
-PURE = {"__future__", "collections.abc", "dataclasses", "enum", "itertools", "math", "typing"}
-VIRTUAL = PURE | {"functools", "heapq", "pathlib", "pydantic", "random", "statistics"}
+PURE = {
+    *("__future__", "bisect", "collections.abc", "dataclasses", "enum", "functools", "itertools"),
+    *("math", "typing"),
+}
+VIRTUAL = PURE | {"collections", "heapq", "pathlib", "pydantic", "random", "statistics"}
 HEAVY = ("jinja2", "httpx", "pydantic", "rich", "docker", "uv")
 
 

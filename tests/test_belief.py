@@ -29,7 +29,6 @@ from vbisect.search import (
     conclude_seen,
     flaky,
     is_over,
-    judge,
     judge_boot,
     next_picks,
     pointless,
@@ -37,7 +36,13 @@ from vbisect.search import (
 from vbisect.search.belief import believe
 from vbisect.search.belief_picks import most_boots
 from vbisect.search.boot import MOST_REQUESTS
-from vbisect.search.boundary import Ends
+from vbisect.search.ends import Ends
+from vbisect.search.requests import (
+    STEADY_FAILURES,
+    boots_needed,
+    end_passes_needed,
+    passes_needed,
+)
 from vbisect.search.weighing import Weighing
 
 P, F, S = Outcome.PASS, Outcome.FAIL, Outcome.SKIP
@@ -67,14 +72,27 @@ def search(aim: Aim, at: int, kind: Change, rate: Boot, dice: random.Random) -> 
         while (outcome := judge_boot(counts, context)) is None:
             failed = dice.random() < fails_at
             counts = Counts(counts.passes + (not failed), counts.fails + failed)
-        boots = {**seen.boots, index: (*seen.boots.get(index, ()), counts)}
-        seen, begun = Seen({**seen.outcomes, index: outcome}, boots), begun + 1
+        seen, begun = with_boot(seen, index, counts, outcome), begun + 1
     assert is_over(aim, seen)
     return seen, begun
 
 
+def with_boot(seen: Seen, index: int, counts: Counts, outcome: Outcome) -> Seen:
+    """One boot more."""
+    boots = {**seen.boots, index: (*seen.boots.get(index, ()), counts)}
+    return Seen({**seen.outcomes, index: outcome}, boots)
+
+
+def mass(boots: dict[int, list[tuple[int, int]]], count: int, change: Change, at: int) -> float:
+    """The probability of a change that came with one candidate."""
+    ends = Ends(min(boots), max(boots))
+    belief = believe(Aim(count), seen_of(boots), ends, Weighing(None))
+    [place] = [p for p in belief.pieces if (p.change, p.first, p.last) == (change, at, at)]
+    return place.mass
+
+
 WORLDS: dict[str, tuple[Boot, float, float]] = {
-    "now and then": (lambda bad, _: 0.3 if bad else 0.0, 11.0, 0.01),
+    "now and then": (lambda bad, _: 0.3 if bad else 0.0, 11.6, 0.01),
     "false failures": (lambda bad, _: 0.3 if bad else 0.02, 14.0, 0.05),
     "often, and often false": (lambda bad, _: 0.8 if bad else 0.05, 13.0, 0.05),
     "a rate for each boot": (
@@ -130,8 +148,7 @@ def test_failures_that_stick_to_a_boot_are_booted_again() -> None:
             fails_at, counts = rate(index < at, dice), Counts()
             while (outcome := judge_boot(counts, context)) is None:
                 counts = Counts(counts.passes + (not fails_at), counts.fails + bool(fails_at))
-            boots = {**seen.boots, index: (*seen.boots.get(index, ()), counts)}
-            seen = Seen({**seen.outcomes, index: outcome}, boots)
+            seen = with_boot(seen, index, counts, outcome)
         conclusion = conclude_seen(aim, seen)
         if conclusion.verdict is not Verdict.UNSURE:
             told += 1
@@ -176,15 +193,118 @@ def test_the_posterior_is_one_whole_and_alike_both_ways(
         assert math.isclose(mass, piece.mass, rel_tol=1e-6, abs_tol=1e-12)
 
 
+ONE_BOOT_EACH = {0: [(5, 0)], 25: [(5, 0)]} | {i: [(0, 5)] for i in (26, 28, 31, 37, 50)}
+"""A steady search that came down to 25 and 26, every release booted once."""
+
+
+def test_the_confidence_counts_every_place_that_one_boot_alone_rules_out() -> None:
+    """That 1 to 25 are good hangs on one boot of 25: with another good one near it less does."""
+    alone, far, near = (
+        mass(ONE_BOOT_EACH | {more: [(5, 0)] for more in also}, 51, Change.BREAK, 26)
+        for also in ((), (12,), (24,))
+    )
+    assert alone < far < near
+    assert alone < 0.95, "five requests of one boot are no answer"
+    # each place less that it alone rules out leaves less to doubt
+    doubts = [
+        1 - mass(ONE_BOOT_EACH | {more: [(5, 0)]}, 51, Change.BREAK, 26) for more in range(1, 25)
+    ]
+    assert doubts == sorted(doubts, reverse=True)
+    assert doubts[0] > 2 * doubts[-1]
+
+
+def test_what_one_boot_alone_says_is_booted_again() -> None:
+    """25 and 26 each had one boot: no answer, and none before each has been booted again."""
+    aim, seen = Aim(51), seen_of(ONE_BOOT_EACH)
+    assert conclude_seen(aim, seen).verdict is Verdict.UNSURE
+    while picks := next_picks(aim, seen, SECONDS):
+        assert conclude_seen(aim, seen).verdict is Verdict.UNSURE
+        [index] = picks
+        seen = with_boot(seen, index, *((Counts(5, 0), P) if index < 26 else (Counts(0, 5), F)))
+    found = conclude_seen(aim, seen)
+    assert (found.verdict, found.suspects) == (Verdict.FOUND, (26,))
+    assert len(seen.boots[25]) >= 2
+    assert len(seen.boots[26]) >= 2
+
+
+@pytest.mark.parametrize("confidence", [0.6, 0.9, 0.95, 0.99])
+@pytest.mark.parametrize("kind", Change)
+def test_both_neighbours_have_the_boots_that_the_confidence_needs(
+    confidence: float, kind: Change
+) -> None:
+    """More of them the surer an answer has to be; and it is as sure as was asked."""
+    aim = Aim(24, confidence=confidence)
+    for at in range(1, 24, 3):
+        seen, _ = search(aim, at, kind, lambda bad, _: float(bad), random.Random(at))
+        [boundary] = conclude_seen(aim, seen).boundaries
+        assert (boundary.change, boundary.first_after, boundary.exact) == (kind, at, True)
+        assert boundary.confidence is not None
+        assert boundary.confidence >= confidence
+        for index in (boundary.last_before, boundary.first_after):
+            assert len(seen.boots[index]) >= boots_needed(confidence)
+
+
+def test_a_surer_answer_takes_more_boots_and_requests() -> None:
+    """A bug that shows in 0.8 of the boots would have shown with the confidence asked for."""
+    numbers = [
+        (boots_needed(sure), passes_needed(sure), end_passes_needed(sure))
+        for sure in (0.5, 0.8, 0.9, 0.95, 0.99, 0.999)
+    ]
+    assert numbers == sorted(numbers)
+    for sure, (boots, passes, at_ends) in zip((0.5, 0.8, 0.9, 0.95, 0.99), numbers, strict=False):
+        assert 1 - 0.2**boots >= sure - 1e-9
+        assert 1 - 0.2 ** (boots - 1) < sure
+        assert 1 <= passes <= at_ends
+
+
+@pytest.mark.parametrize("index", [0, 12, 25])
+def test_requests_of_one_boot_are_not_boots(index: int) -> None:
+    """Ten times the clean requests make an answer less sure than the same clean boot once more."""
+    boots = ONE_BOOT_EACH | {index: [(5, 0)]}
+    once, tenfold, twice = (
+        mass(boots | {index: own}, 51, Change.BREAK, 26)
+        for own in ([(5, 0)], [(50, 0)], [(5, 0), (5, 0)])
+    )
+    assert tenfold - once < twice - once
+    assert twice > once
+
+
+@given(st.integers(1, 200), st.integers(1, 20))
+def test_no_number_of_requests_makes_up_for_a_boot(passes: int, times: int) -> None:
+    """Of a release that was clean: the second boot says more than any number of requests."""
+    boots = ONE_BOOT_EACH | {25: [(passes, 0)]}
+    more = mass(boots | {25: [(passes * times, 0)]}, 51, Change.BREAK, 26)
+    again = mass(boots | {25: [(passes, 0), (passes, 0)]}, 51, Change.BREAK, 26)
+    assert more < again
+
+
 @given(st.integers(0, 60), st.integers(0, 60), st.floats(0.5, 0.99))
-def test_a_boot_is_judged_as_ever_while_nothing_flaked(
+def test_a_boot_is_settled_by_a_few_alike_while_none_was_mixed(
     passes: int, fails: int, confidence: float
 ) -> None:
-    """Without a flake the requests of a boot are those of the plain judgement."""
-    seen = seen_of({0: [(0, 5)], 50: [(18, 0)]})
-    context = boot_context(Aim(51, confidence=confidence), seen, 25, SECONDS)
-    now = Counts(passes, fails)
-    assert judge_boot(now, context) is judge(now, confidence, Counts(0, 5))
+    """A few clean requests, or a few failures; one that is mixed itself is a case of its own."""
+    aim = Aim(51, confidence=confidence)
+    context = boot_context(aim, seen_of({0: [(0, 5)], 50: [(18, 0)]}), 25, SECONDS)
+    clean = passes_needed(confidence)
+    assert judge_boot(Counts(passes, 0), context) is (P if passes >= clean else None)
+    steady = judge_boot(Counts(0, fails), context)
+    assert steady is F or (steady is None and fails < STEADY_FAILURES)
+    assert judge_boot(Counts(passes, fails + 1), context) in (
+        (F, None) if not passes else (P, F, None)
+    )
+
+
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 400))
+def test_failures_of_another_kind_are_neither(passes: int, fails: int, other: int) -> None:
+    """They change no verdict, make none where nothing else was seen, and let no boot go on."""
+    context = boot_context(Aim(51), seen_of({0: [(0, 5)], 50: [(18, 0)]}), 25, SECONDS)
+    outcome = judge_boot(Counts(passes, fails), context, other)
+    if not passes + fails:
+        assert outcome is (S if other >= STEADY_FAILURES else None)
+    elif passes + fails + other < MOST_REQUESTS:
+        assert outcome is judge_boot(Counts(passes, fails), context)
+    else:
+        assert outcome in (P, F)
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 400), st.integers(0, 400))
@@ -210,11 +330,15 @@ def test_a_boot_asks_less_the_more_is_known() -> None:
     assert judge_boot(Counts(2, 0), context) is None
 
 
-def test_a_boot_context_travels_as_plain_numbers() -> None:
-    """Another process or machine can judge: all of it goes through JSON."""
+@given(st.integers(0, 40), st.integers(0, 40))
+def test_a_boot_context_travels_as_plain_numbers(passes: int, fails: int) -> None:
+    """Another process or machine judges alike: all of it goes through JSON."""
     context = boot_context(Aim(51), seen_of({0: [(9, 9)], 25: [(3, 0)]}), 25, SECONDS)
     assert context.earlier == ((3, 0),)
-    assert json.loads(json.dumps(asdict(context)))["flaky"] is True
+    there = json.loads(json.dumps(asdict(context)))
+    assert there["mixed"] is True
+    now = Counts(passes, fails)
+    assert judge_boot(now, BootContext(**there)) is judge_boot(now, context)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +362,7 @@ def test_both_sides_are_booted_twice_before_an_answer() -> None:
     aim = Aim(3)
     once = seen_of({0: [(9, 9)], 1: [(80, 0)], 2: [(80, 0)]})
     assert conclude_seen(aim, once).verdict is Verdict.UNSURE
-    assert set(next_picks(aim, once, free=4)) == {0, 1}
+    assert {0, 1} <= set(next_picks(aim, once, free=4))
     twice = seen_of({0: [(9, 9), (9, 9)], 1: [(80, 0), (80, 0)], 2: [(80, 0)]})
     assert is_over(aim, twice)
     found = conclude_seen(aim, twice)
@@ -269,10 +393,13 @@ def test_the_suspects_hold_the_confidence() -> None:
         aim = Aim(61, confidence=confidence)
         seen = seen_of(boots)
         told = conclude_seen(aim, seen)
-        assert told.verdict is Verdict.UNSURE
+        assert (told.verdict, told.likely) == (Verdict.UNSURE, Change.FIX)
         belief = believe(aim, seen, Ends(0, 60), Weighing(None))
-        held = sum(p.mass for p in belief.pieces if p.last in told.suspects)
-        assert held >= confidence * belief.changed
+        fixes = [piece for piece in belief.pieces if piece.change is Change.FIX]
+        inside = [piece.mass for piece in fixes if piece.last in told.suspects]
+        needed = confidence * sum(piece.mass for piece in fixes)
+        assert sum(inside) >= needed > sum(inside) - min(inside)
+        assert told.held == pytest.approx(sum(inside))
         sizes.append(len(told.suspects))
     assert sizes == sorted(sizes)
 
@@ -301,10 +428,19 @@ def test_what_one_change_cannot_explain_is_told() -> None:
     assert not conclude_seen(Aim(41), seen_of(boots)).more_changes
 
 
+@pytest.mark.parametrize("bad", [(0, 5), (9, 9)], ids=["steady", "flaky"])
+def test_a_stretch_that_one_change_cannot_explain_is_told(bad: tuple[int, int]) -> None:
+    """Five good releases amid bad ones, each booted once: together they are no accident."""
+    around = {0: [(38, 0)]} | {index: [bad, bad] for index in (4, 8, 20, 24)}
+    stretch = {index: [(38, 0)] for index in range(11, 16)}
+    assert conclude_seen(Aim(25), seen_of(around | stretch)).more_changes
+    assert not conclude_seen(Aim(25), seen_of(around)).more_changes
+
+
 def test_several_flaky_changes_have_a_confidence_each() -> None:
     """With every change looked for each boundary is judged in its own stretch."""
     aim = Aim(6, sweep=True)
-    good, bad = [(60, 0), (60, 0)], [(9, 9), (9, 9)]
+    good, bad = [(60, 0)] * 4, [(9, 9)] * 2
     seen = seen_of({0: good, 1: bad, 2: bad, 3: good, 4: good, 5: good})
     assert is_over(aim, seen)
     found = conclude_seen(aim, seen)
@@ -336,27 +472,33 @@ def test_an_end_to_a_search_that_cannot_be_sure() -> None:
 
 
 def test_an_end_that_passes_is_asked_for_a_bug_that_is_rare() -> None:
-    """A bug that shows in a tenth of the requests would show there before "no change" is said."""
-    for seen, index, least in (
-        (Seen({}), 0, 36),
-        (Seen({0: P}), 50, 36),
-        (Seen({0: F}), 50, 0),
-        (Seen({0: P}), 25, 0),
+    """A bug that shows in a fifth of the requests would show there before "no change" is said."""
+    ends, inside = end_passes_needed(0.95), passes_needed(0.95)
+    assert 1 - 0.8**ends >= 0.95 > 1 - 0.8 ** (ends - 1)
+    for seen, index, clean in (
+        (Seen({}), 0, ends),
+        (Seen({0: P}), 50, ends),
+        (Seen({0: F}), 50, inside),
+        (Seen({0: P}), 25, inside),
     ):
-        assert boot_context(Aim(51), seen, index, SECONDS).least_passes == least
+        assert boot_context(Aim(51), seen, index, SECONDS).clean == clean
     context = boot_context(Aim(51), Seen({}), 0, SECONDS)
-    assert judge_boot(Counts(35, 0), context) is None
-    assert judge_boot(Counts(36, 0), context) is P
+    assert judge_boot(Counts(ends - 1, 0), context) is None
+    assert judge_boot(Counts(ends, 0), context) is P
     assert judge_boot(Counts(0, 5), context) is F
-    assert boot_context(Aim(51, confidence=0.6), Seen({}), 0).least_passes == 2
 
 
-def test_an_interrupted_boot_counts_for_the_release() -> None:
-    """It is taken together with the one after it, in which a request is made at least."""
-    interrupted = replace(BootContext(0.95), earlier=((17, 0),))
-    assert judge_boot(Counts(0, 0), interrupted) is None
-    assert judge_boot(Counts(1, 0), interrupted) is P
-    assert judge_boot(Counts(0, 1), interrupted) is F
+def test_earlier_boots_say_what_a_release_is_and_not_when_a_boot_is_done() -> None:
+    """Each boot is asked as if it were the first; the outcome is that of all of them."""
+    first = boot_context(Aim(51), seen_of({0: [(0, 5)], 50: [(18, 0)]}), 25, SECONDS)
+    seen = seen_of({0: [(0, 5)], 25: [(17, 0)], 50: [(18, 0)]})
+    again = boot_context(Aim(51), seen, 25, SECONDS)
+    assert again.earlier == ((17, 0),)
+    for passes in range(passes_needed(0.95) + 2):
+        now = Counts(passes, 0)
+        assert judge_boot(now, again) is judge_boot(now, first)
+    assert judge_boot(Counts(0, 5), first) is F
+    assert judge_boot(Counts(0, 5), again) in (P, F)
 
 
 def test_a_release_that_never_failed_does_not_fail() -> None:

@@ -18,6 +18,7 @@ from vbisect.search import (
     Seen,
     Verdict,
     conclude_seen,
+    is_over,
     next_picks,
 )
 from vbisect.search.sides import Sides
@@ -49,12 +50,13 @@ def test_a_good_release_that_failed_once_does_not_hide_the_change_beside_it() ->
 def test_a_release_in_doubt_is_booted_again_before_anything_is_said() -> None:
     """Nothing changed yet, and one release failed once: it may be bad."""
     boots = {index: [(18, 0)] for index in range(6)} | {3: [(17, 1)]}
-    seen = seen_of(boots)
-    assert next_picks(Aim(6, sweep=True), seen) == (3,)
-    assert conclude_seen(Aim(6, sweep=True), seen).verdict is Verdict.UNSURE
+    aim, seen = Aim(6, sweep=True), seen_of(boots)
+    assert next_picks(aim, seen) == (3,)
+    assert not is_over(aim, seen)
     clean = [(18, 0), (60, 0), (60, 0)]
     again = seen_of(boots | {0: clean, 3: [(17, 1), *clean], 5: clean})
-    assert conclude_seen(Aim(6, sweep=True), again).verdict is Verdict.NO_CHANGE
+    assert is_over(aim, again)
+    assert conclude_seen(aim, again).verdict is Verdict.NO_CHANGE
 
 
 def test_who_never_failed_is_good_and_who_never_passed_is_bad() -> None:

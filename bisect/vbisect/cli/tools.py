@@ -96,7 +96,9 @@ def simulate(
         int | None, typer.Option(help="Runs, each with the next seed; only figures are printed.")
     ] = None,
     strategy: Annotated[str, typer.Option(help="vbisect, linear or midpoint.")] = "vbisect",
-    confidence: Annotated[float, typer.Option(help="Wanted certainty of the answer.")] = 0.95,
+    confidence: Annotated[
+        float | None, typer.Option(help="Wanted certainty of the answer (the world's, 0.95).")
+    ] = None,
     sweep: Annotated[bool, typer.Option("--sweep", help="Test every candidate.")] = False,
     find_all: Annotated[
         bool, typer.Option("--find-all", help="Narrow down every change, not just one.")

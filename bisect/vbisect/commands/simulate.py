@@ -33,7 +33,7 @@ def simulate_world(
     *,
     repeat: int | None,
     strategy: str,
-    confidence: float,
+    confidence: float | None,
     json_output: bool,
 ) -> None:
     """Print how ``strategy`` does in the world in ``path``: its figures over ``repeat`` runs.
@@ -43,7 +43,7 @@ def simulate_world(
     """
     if strategy not in STRATEGIES:
         raise UsageError(f"--strategy {strategy}: choose one of {', '.join(STRATEGIES)}.")
-    if not 0.5 <= confidence < 1:
+    if confidence is not None and not 0.5 <= confidence < 1:
         raise UsageError(f"--confidence {confidence:g}: it must be at least 0.5 and below 1.")
     if repeat is not None and not 1 <= repeat <= _MOST_RUNS:
         raise UsageError(f"--repeat {repeat}: it must be from 1 to {_MOST_RUNS}.")
@@ -52,8 +52,9 @@ def simulate_world(
     world = read_world(path)
     if mode.hint is not None and not 0 <= mode.hint < world.candidates:
         raise UsageError(f"--hint {mode.hint}: it is not one of 0 to {world.candidates - 1}.")
+    sure = world.confidence if confidence is None else confidence
     runs = [
-        simulate(world, _strategy(strategy, world, confidence, mode), number)
+        simulate(world, _strategy(strategy, world, sure, mode), number)
         for number in range(repeat or 1)
     ]
     summary = summarise(runs)
@@ -99,7 +100,7 @@ def _warnings(world: World, answer: Answer) -> Iterator[str]:
 
 def _trial_line(trial: Trial) -> str:
     outcome = trial.outcome or "cancelled"
-    counts = f"{trial.counts.passes} / {trial.counts.fails}"
+    counts = f"{trial.boot.passes} / {sum(trial.boot.fails.values())}"
     return f"{trial.ended:10.0f} s  version {trial.index:<6} {outcome:9}  {counts}"
 
 

@@ -9,48 +9,58 @@ another part of vbisect.
 from vbisect.search.ahead import likely_after
 from vbisect.search.aim import MAX_SKIPS, Aim
 from vbisect.search.boot import BootContext, boot_context, judge_boot
-from vbisect.search.boundary import Boundary, Conclusion, Ends, Verdict, conclude, testable_ends
+from vbisect.search.boundary import Boundary, Conclusion, Excluded, Verdict
 from vbisect.search.conclusion import conclude_seen
-from vbisect.search.confidence import Counts, judge, pass_confidence, weakest
-from vbisect.search.one_by_one import (
-    expected_trials,
-    likely_next,
-    next_pick,
-    remaining_range,
+from vbisect.search.ends import Ends, find_ends
+from vbisect.search.kinds import (
+    CRASHED,
+    Boot,
+    Boots,
+    bug_kind,
+    other_ends_kind,
+    outcome_by,
+    told_of,
 )
 from vbisect.search.outcome import Change, Find, Outcome
 from vbisect.search.picks import is_over, next_picks, pointless
-from vbisect.search.seen import Costs, Seen, flaky
+from vbisect.search.plain import open_range, open_stretches
+from vbisect.search.requests import boots_needed, passes_to_show, rarest
+from vbisect.search.seen import Costs, Counts, Seen, flaky
 
 __all__ = [
+    "CRASHED",
     "MAX_SKIPS",
     "Aim",
+    "Boot",
     "BootContext",
+    "Boots",
     "Boundary",
     "Change",
     "Conclusion",
     "Costs",
     "Counts",
     "Ends",
+    "Excluded",
     "Find",
     "Outcome",
     "Seen",
     "Verdict",
     "boot_context",
-    "conclude",
+    "boots_needed",
+    "bug_kind",
     "conclude_seen",
-    "expected_trials",
+    "find_ends",
     "flaky",
     "is_over",
-    "judge",
     "judge_boot",
     "likely_after",
-    "likely_next",
-    "next_pick",
     "next_picks",
-    "pass_confidence",
+    "open_range",
+    "open_stretches",
+    "other_ends_kind",
+    "outcome_by",
+    "passes_to_show",
     "pointless",
-    "remaining_range",
-    "testable_ends",
-    "weakest",
+    "rarest",
+    "told_of",
 ]

@@ -7,10 +7,11 @@ from dataclasses import replace
 from itertools import zip_longest
 
 from vbisect.search.aim import Aim
-from vbisect.search.boundary import testable_ends
+from vbisect.search.belief import boots_of
+from vbisect.search.ends import find_ends
 from vbisect.search.outcome import Outcome
 from vbisect.search.picks import next_picks
-from vbisect.search.seen import Costs, Seen
+from vbisect.search.seen import Costs, Counts, Seen
 
 _MOST = 24
 """More than can be fetched while a few servers boot."""
@@ -51,9 +52,12 @@ def _new(known: dict[int, None], picks: Iterable[int]) -> Iterator[int]:
 
 
 def _endings(aim: Aim, seen: Seen) -> Iterator[Seen]:
-    """What is known after the running trials, for each place of a single change among them."""
-    running = sorted(seen.running)
-    ends = testable_ends(aim.count, seen.outcomes)
+    """What is known after the running trials, for each place of a single change among them.
+
+    What is booted again comes to the same again.
+    """
+    running = _new_ones(seen)
+    ends = find_ends(aim.count, seen)
     below = seen.outcomes.get(ends.low) if ends else None
     above = seen.outcomes.get(ends.high) if ends else None
     below = below or (Outcome.PASS if above is Outcome.FAIL else Outcome.FAIL)
@@ -61,7 +65,18 @@ def _endings(aim: Aim, seen: Seen) -> Iterator[Seen]:
     for cut in range(len(running) + 1):
         ending = {**seen.outcomes}
         ending |= dict.fromkeys(running[:cut], below) | dict.fromkeys(running[cut:], above)
-        yield replace(seen, outcomes=ending, running=frozenset())
+        boots = {i: (*boots_of(aim, seen, i), *_steady(aim, ending[i])) for i in seen.running}
+        yield replace(seen, outcomes=ending, boots={**seen.boots} | boots, running=frozenset())
+
+
+def _new_ones(seen: Seen) -> list[int]:
+    """The running trials of what neither passed nor failed so far."""
+    return sorted(seen.running.difference(seen.judged))
+
+
+def _steady(aim: Aim, outcome: Outcome) -> tuple[Counts, ...]:
+    """A boot that comes to an outcome."""
+    return boots_of(aim, Seen({0: outcome}), 0)
 
 
 def _inside_out(picks: tuple[int, ...]) -> list[int]:
@@ -71,6 +86,6 @@ def _inside_out(picks: tuple[int, ...]) -> list[int]:
 
 
 def _after_skips(aim: Aim, seen: Seen, costs: Costs | None, jobs: int) -> tuple[int, ...]:
-    skipped = {**seen.outcomes} | dict.fromkeys(seen.running, Outcome.SKIP)
+    skipped = {**seen.outcomes} | dict.fromkeys(_new_ones(seen), Outcome.SKIP)
     then = replace(seen, outcomes=skipped, running=frozenset())
     return next_picks(aim, then, costs, free=jobs)

@@ -1,4 +1,4 @@
-"""Where the change may be once anything was flaky: a posterior over every place it can have.
+"""Where the change may be: a posterior over every place it can have.
 
 A hypothesis is a kind of change with the candidate it came with, or no change at all. Places
 between the same two tested releases cannot be told apart by what was seen, so they form one piece,
@@ -9,18 +9,27 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate, pairwise
 
 from vbisect.search.aim import Aim
-from vbisect.search.boundary import Ends
-from vbisect.search.confidence import STEADY_FAILURES, Counts
-from vbisect.search.models import NO_EVIDENCE, Evidence, evidence_of, log_bad, log_good, shares
+from vbisect.search.ends import Ends
+from vbisect.search.models import (
+    NO_EVIDENCE,
+    Evidence,
+    Shares,
+    evidence_of,
+    likely_points,
+    log_alone,
+    log_both,
+    log_sum,
+)
 from vbisect.search.outcome import Change, Outcome
-from vbisect.search.requests import passes_needed
-from vbisect.search.seen import Seen
+from vbisect.search.requests import STEADY_FAILURES, passes_needed
+from vbisect.search.seen import Counts, Seen
 from vbisect.search.weighing import Weighing
 
-NO_CHANGE = 0.05
+NO_CHANGE = 0.1
 """Prior of a range that is bad throughout, and of one that is good throughout; each."""
 
 
@@ -32,8 +41,6 @@ class Piece:
     first: int
     last: int
     mass: float
-    bad: Evidence
-    good: Evidence
 
     @property
     def last_before(self) -> int:
@@ -47,10 +54,10 @@ class Belief:
     pieces: tuple[Piece, ...]
     all_bad: float
     all_good: float
-    evidence: dict[int, Evidence]
+    boots: dict[int, tuple[Counts, ...]]
     ends: Ends
 
-    @property
+    @cached_property
     def best(self) -> Piece | None:
         """The likeliest piece; ``None`` where the range has no place for a change."""
         return max(self.pieces, key=lambda piece: piece.mass, default=None)
@@ -60,36 +67,34 @@ class Belief:
         """The probability that there is a change."""
         return 1 - self.all_bad - self.all_good
 
+    @cached_property
+    def likelier(self) -> Change:
+        """The kind of change that is likelier."""
+        fix = sum(piece.mass for piece in self.pieces if piece.change is Change.FIX)
+        return Change.FIX if 2 * fix >= self.changed else Change.BREAK
+
     def is_bad(self, index: int) -> bool:
         """Whether a candidate is bad by the likeliest hypothesis."""
-        best = self._likeliest
-        if best is None:
+        best = self.best
+        if best is None or best.mass < max(self.all_bad, self.all_good):
             return self.all_bad > self.all_good
         return (index < best.first) == (best.change is Change.FIX)
 
-    @property
-    def _likeliest(self) -> Piece | None:
-        """The likeliest hypothesis; ``None`` where that is that nothing changes."""
-        best = self.best
-        none = max(self.all_bad, self.all_good)
-        return best if best is not None and best.mass >= none else None
+    def evidence(self, index: int) -> Evidence:
+        """What was seen of a release."""
+        return evidence_of(self.boots.get(index, ()))
 
-    @property
-    def sides(self) -> tuple[Evidence, Evidence]:
-        """What was seen on the bad side and on the good side of the likeliest hypothesis."""
-        best = self._likeliest
-        if best is not None:
-            return best.bad, best.good
-        whole = Evidence()
-        for seen in self.evidence.values():
-            whole = whole.plus(seen)
-        return (whole, Evidence()) if self.all_bad > self.all_good else (Evidence(), whole)
-
-    def sides_without(self, index: int) -> tuple[Evidence, Evidence]:
-        """The sides without a release, so that it does not speak for itself."""
-        bad, good = self.sides
-        own = self.evidence.get(index, NO_EVIDENCE)
-        return (bad.minus(own), good) if self.is_bad(index) else (bad, good.minus(own))
+    def points_without(self, index: int) -> tuple[Shares, Shares]:
+        """The likely points of both sides by all other releases, so that none speaks for itself."""
+        bad = good = NO_EVIDENCE
+        for other in self.boots:
+            if other == index:
+                continue
+            if self.is_bad(other):
+                bad = bad.plus(self.evidence(other))
+            else:
+                good = good.plus(self.evidence(other))
+        return likely_points(bad.bad, good.good)
 
 
 def believe(aim: Aim, seen: Seen, ends: Ends, weighing: Weighing) -> Belief:
@@ -97,31 +102,34 @@ def believe(aim: Aim, seen: Seen, ends: Ends, weighing: Weighing) -> Belief:
 
     ``weighing`` is the prior; an answer takes an even one.
     """
-    evidence = {index: _evidence(aim, seen, index) for index in seen.judged}
-    tested = list(evidence)
-    below = list(accumulate(evidence.values(), Evidence.plus, initial=Evidence()))
-    above = [below[-1].minus(sums) for sums in below]
+    boots = {index: boots_of(aim, seen, index) for index in seen.judged}
+    evidence = [evidence_of(kept) for kept in boots.values()]
+    below = list(accumulate(evidence, Evidence.plus, initial=NO_EVIDENCE))
+    above = list(accumulate(reversed(evidence), Evidence.plus, initial=NO_EVIDENCE))[::-1]
     places = [
         (max(first, ends.low) + 1, last, below[cut], above[cut])
-        for cut, (first, last) in enumerate(pairwise([ends.low, *tested, ends.high]))
+        for cut, (first, last) in enumerate(pairwise([ends.low, *boots, ends.high]))
         if last > first
     ]
-    everything = below[-1]
-    logs = [math.log(NO_CHANGE) + log_bad(everything), math.log(NO_CHANGE) + log_good(everything)]
+    logs = [
+        math.log(NO_CHANGE) + log_alone(below[-1].bad, None),
+        math.log(NO_CHANGE) + log_alone(None, below[-1].good),
+    ]
     whole = weighing.between(ends.low + 1, ends.high) if ends.high > ends.low else 1.0
-    a_change = 0.5 - NO_CHANGE
     for first, last, older, newer in places:
-        prior = math.log(a_change * weighing.between(first, last) / whole)
-        logs.append(prior + log_bad(older) + log_good(newer))
-        logs.append(prior + log_good(older) + log_bad(newer))
-    all_bad, all_good, *masses = shares(logs)
-    pieces = []
-    for (first, last, older, newer), fix, broke in zip(
-        places, masses[::2], masses[1::2], strict=True
-    ):
-        pieces.append(Piece(Change.FIX, first, last, fix, older, newer))
-        pieces.append(Piece(Change.BREAK, first, last, broke, newer, older))
-    return Belief(tuple(pieces), all_bad, all_good, evidence, ends)
+        prior = math.log((0.5 - NO_CHANGE) * weighing.between(first, last) / whole)
+        logs.append(prior + log_both(older.bad, newer.good))
+        logs.append(prior + log_both(newer.bad, older.good))
+    sum_of_all = log_sum(logs)
+    all_bad, all_good, *masses = (math.exp(value - sum_of_all) for value in logs)
+    pieces = [
+        Piece(change, first, last, mass)
+        for (first, last, _, _), both in zip(
+            places, zip(masses[::2], masses[1::2], strict=True), strict=True
+        )
+        for change, mass in zip((Change.FIX, Change.BREAK), both, strict=True)
+    ]
+    return Belief(tuple(pieces), all_bad, all_good, boots, ends)
 
 
 def boots_of(aim: Aim, seen: Seen, index: int) -> tuple[Counts, ...]:
@@ -132,7 +140,3 @@ def boots_of(aim: Aim, seen: Seen, index: int) -> tuple[Counts, ...]:
     if outcome is Outcome.PASS:
         return (Counts(passes_needed(aim.confidence), 0),)
     return (Counts(0, STEADY_FAILURES),) if outcome is Outcome.FAIL else ()
-
-
-def _evidence(aim: Aim, seen: Seen, index: int) -> Evidence:
-    return evidence_of(boots_of(aim, seen, index))

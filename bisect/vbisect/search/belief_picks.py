@@ -1,30 +1,34 @@
-"""What to test next once anything was flaky, and when enough is known."""
+"""What to test next in a search for one change, and when enough is known."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vbisect.search.aim import Aim
 from vbisect.search.belief import Belief, Piece, believe, boots_of
-from vbisect.search.boundary import testable_ends
-from vbisect.search.cells import Cells
-from vbisect.search.channel import Channels
+from vbisect.search.ends import find_ends, outward_picks
 from vbisect.search.outcome import Outcome
+from vbisect.search.outlook import Outlook
+from vbisect.search.plain import open_stretches, plain_picks, plain_pointless
 from vbisect.search.quickest import Seconds
-from vbisect.search.seen import Seen
+from vbisect.search.requests import boots_needed, passes_needed
+from vbisect.search.seen import Seen, flaky, mixed
 from vbisect.search.stretches import untested_stretches
 from vbisect.search.weighing import Weighing
-
-BOOTS_TO_ANSWER = 2
-"""Boots of both releases at the boundary before an answer: one boot can be odd as a whole."""
 
 _FEWEST_BITS = 0.002
 """A boot that tells less is not worth its time; when all do, the search ends unsure."""
 
 _BEYOND_DOUBT = 0.02
 """Part of the error an answer may have, below which a running trial can no longer matter."""
+
+_MOST_TRIES = 3
+"""Boots of a release that came to skips whose reasons can pass."""
+
+_MOST_IN_VAIN = 3
+"""Further tries of skips between the sides of a change that came to skips again."""
 
 
 def most_boots(count: int) -> int:
@@ -36,11 +40,13 @@ def most_boots(count: int) -> int:
 class Standing:
     """How the search stands: ``settled`` when no further boot is needed or useful.
 
-    ``to_confirm`` are the releases whose further boots the answer waits for.
+    ``to_confirm`` are the releases whose further boots the answer waits for; ``agreeing`` when it
+    is that there is no change of the kind looked for.
     """
 
     settled: bool
     to_confirm: tuple[int, ...] = ()
+    agreeing: bool = False
 
 
 def standing(aim: Aim, seen: Seen, belief: Belief) -> Standing:
@@ -48,22 +54,31 @@ def standing(aim: Aim, seen: Seen, belief: Belief) -> Standing:
 
     There is none before both ends were tested.
     """
-    best = belief.best
-    if not {belief.ends.low, belief.ends.high} <= seen.outcomes.keys():
+    best, ends = belief.best, belief.ends
+    if not {ends.low, ends.high} <= set(seen.judged):
         return Standing(False)
-    if belief.ends.low == belief.ends.high:
-        return Standing(True)
+    if ends.low == ends.high:
+        return Standing(True, agreeing=True)
+    if all_alike(seen):
+        return _confirmed(aim, seen, (ends.low, ends.high), agreeing=True)
     if best is not None and best.mass >= aim.confidence:
-        sides = [belief.ends.low, belief.ends.high]
-        if aim.find.wants(best.change):
-            if not is_closed(aim, seen, best):
-                return Standing(False)
-            sides = [best.last_before, best.last]
-        return _confirmed(aim, seen, sides)
+        if not aim.find.wants(best.change):
+            return _confirmed(aim, seen, (ends.low, ends.high), agreeing=True)
+        if not is_closed(aim, seen, best):
+            return Standing(False)
+        return _confirmed(aim, seen, (best.last_before, best.last))
     wanted = sum(piece.mass for piece in belief.pieces if aim.find.wants(piece.change))
     if wanted <= 1 - aim.confidence:
-        return _confirmed(aim, seen, [belief.ends.low, belief.ends.high])
+        return _confirmed(aim, seen, (ends.low, ends.high), agreeing=True)
     return Standing(False)
+
+
+def all_alike(seen: Seen) -> bool:
+    """Whether every release was steady in the same outcome; what that excludes is for the answer.
+
+    A bug that an end hides in most boots is neither to be had in reasonable time, nor denied.
+    """
+    return not flaky(seen) and len({seen.outcomes[index] for index in seen.judged}) == 1
 
 
 def is_closed(aim: Aim, seen: Seen, piece: Piece) -> bool:
@@ -76,26 +91,40 @@ def is_closed(aim: Aim, seen: Seen, piece: Piece) -> bool:
     return not untested_stretches(*neighbours, seen.outcomes.keys())
 
 
-def _confirmed(aim: Aim, seen: Seen, sides: list[int]) -> Standing:
-    again = tuple(i for i in sides if len(boots_of(aim, seen, i)) < BOOTS_TO_ANSWER)
-    return Standing(not again, again)
+def _confirmed(aim: Aim, seen: Seen, sides: tuple[int, int], *, agreeing: bool = False) -> Standing:
+    needed = boots_needed(aim.confidence)
+    again = tuple(i for i in sides if len(boots_of(aim, seen, i)) < needed and _may_boot(seen, i))
+    return Standing(not again, again, agreeing)
 
 
 def belief_picks(aim: Aim, seen: Seen, seconds: Seconds | None, free: int) -> tuple[int, ...]:
-    """Up to ``free`` candidates to boot now, tested ones among them, each after the last."""
-    ends = testable_ends(aim.count, seen.outcomes)
+    """Up to ``free`` candidates to boot now, tested ones among them, each after the last.
+
+    While nothing flaked what is untested comes first, as where the change can be is known.
+    """
+    if not flaky(seen) and (picks := plain_picks(aim, seen, seconds, free)):
+        return picks
+    ends = find_ends(aim.count, seen)
     if ends is None:
         return ()
     new = [i for i in (ends.low, ends.high) if i not in seen.outcomes and i not in seen.running]
-    picks = [*dict.fromkeys(new)][:free]
+    picks = tuple(dict.fromkeys(new))[:free]
     belief = believe(aim, seen, ends, Weighing(None))
     now = standing(aim, seen, belief)
     left = min(free - len(picks), _boots_left(aim, seen, now))
-    if now.settled or left <= 0:
-        return tuple(picks)
-    if now.to_confirm:
-        again = [i for i in now.to_confirm if i not in seen.running and _may_boot(seen, i)]
+    if left <= 0:
+        return picks
+    if now.agreeing and (outward := [*outward_picks(aim.count, seen)]):
+        return (*picks, *(i for i in outward if i not in seen.running))[:free]
+    if again := [i for i in _retries(aim, seen, belief, now) if i not in seen.running]:
         return (*picks, *again[:left])
+    if now.settled:
+        return picks
+    if now.to_confirm:
+        again = [i for i in now.to_confirm if i not in seen.running]
+        return (*picks, *again[:left])
+    if seen.running and not flaky(seen):
+        return picks  # what runs may settle it: a further boot is not for an idle slot alone
     weighing = Weighing(aim.weights)
     steering = believe(aim, seen, ends, weighing) if aim.weights else belief
     chooser = _Chooser(aim, seen, steering, weighing, seconds)
@@ -104,30 +133,49 @@ def belief_picks(aim: Aim, seen: Seen, seconds: Seconds | None, free: int) -> tu
 
 def belief_pointless(aim: Aim, seen: Seen) -> frozenset[int]:
     """The running candidates of which it is beyond doubt which side they are on."""
-    ends = testable_ends(aim.count, seen.outcomes)
-    if ends is None:
+    ends = find_ends(aim.count, seen)
+    if ends is None or not seen.running:
         return frozenset()
+    if not flaky(seen) and open_stretches(aim, replace(seen, running=frozenset())):
+        return plain_pointless(aim, seen)
     belief = believe(aim, seen, ends, Weighing(None))
     now = standing(aim, seen, belief)
-    if now.settled:
-        return seen.running
+    outward = [*outward_picks(aim.count, seen)] if now.agreeing else []
+    needed = {*now.to_confirm, *outward, *_retries(aim, seen, belief, now)}
+    needed |= {ends.low, ends.high} - seen.outcomes.keys()
+    if now.settled or now.to_confirm:
+        return seen.running - needed
     doubt = _BEYOND_DOUBT * (1 - aim.confidence)
-    needed = {*now.to_confirm, *({ends.low, ends.high} - seen.outcomes.keys())}
-    cells = Cells(belief, (), Weighing(None))
+    outlook = Outlook(belief, (), Weighing(None), None)
     return frozenset(
-        index for index in seen.running - needed if not doubt < cells.chance_bad(index) < 1 - doubt
+        index for index in seen.running - needed if not doubt < outlook.share_bad(index) < 1 - doubt
     )
 
 
+def _retries(aim: Aim, seen: Seen, belief: Belief, now: Standing) -> list[int]:
+    """Skips between the sides of the change to try again, the nearest to the middle first."""
+    best = belief.best
+    if best is None or now.agreeing or not is_closed(aim, seen, best):
+        return []
+    if best.mass < 0.5:
+        return []
+    low, high = best.last_before, best.last
+    passing = [i for i in seen.passing_skips if low < i < high]
+    if sum(seen.tries(index) - 1 for index in passing) >= _MOST_IN_VAIN:
+        return []
+    again = [index for index in passing if seen.tries(index) < _MOST_TRIES]
+    return sorted(again, key=lambda i: (seen.tries(i), abs(2 * i - low - high), i))[:1]
+
+
 def _boots_left(aim: Aim, seen: Seen, now: Standing) -> int:
-    spent = len(seen.running) + sum(len(seen.boots.get(index, (None,))) for index in seen.judged)
+    spent = len(seen.running) + sum(seen.tries(index) for index in seen.judged)
     # Confirming must not fail for want of one boot.
     return most_boots(aim.count) + (4 if now.to_confirm else 0) - spent
 
 
 def _may_boot(seen: Seen, index: int) -> bool:
     """Whether a release has not come to a skip again and again since it was first judged."""
-    return sum(not boot.total for boot in seen.boots.get(index, ())) < 2
+    return sum(not boot.total for boot in seen.boots.get(index, ())) <= _MOST_TRIES
 
 
 @dataclass
@@ -142,14 +190,18 @@ class _Chooser:
 
     def choose(self, number: int, running: frozenset[int] | set[int]) -> list[int]:
         picks: list[int] = []
-        channels = Channels(self.belief)
-        for _ in range(number):
+        requests = None if mixed(self.seen) else passes_needed(self.aim.confidence)
+        for left in range(number, 0, -1):
             taken = {*running, *picks}
-            cells = Cells(self.belief, taken, self.weighing)
+            outlook = Outlook(self.belief, taken, self.weighing, requests)
             best, most = None, 0.0
-            for index in self._candidates(cells, taken):
-                bits = cells.bits(index, channels.of(index))
-                rate = bits / (self.seconds(index) if self.seconds else 1.0)
+            for index in self._candidates(outlook, taken, left + 1):
+                bits = outlook.bits(index)
+                rate = bits / (
+                    self.seconds(index) + 2 * self.seconds(self.seen.judged[0])
+                    if self.seconds
+                    else 1.0
+                )
                 if bits >= _FEWEST_BITS and rate > most:
                     best, most = index, rate
             if best is None:
@@ -157,8 +209,8 @@ class _Chooser:
             picks.append(best)
         return picks
 
-    def _candidates(self, cells: Cells, taken: set[int]) -> Iterator[int]:
-        """Every tested release, and of each untested stretch the points worth a look."""
+    def _candidates(self, outlook: Outlook, taken: set[int], ways: int) -> Iterator[int]:
+        """Every tested release in doubt, and of each untested stretch the points worth a look."""
         for index in self.seen.judged:
             if index not in taken and _may_boot(self.seen, index):
                 yield index
@@ -172,11 +224,11 @@ class _Chooser:
                 stretches, key=lambda s: (s.share(self.weighing), -s.off_middle), default=None
             )
             if longest is not None:
-                yield from self._points(cells, longest.first, longest.beyond)
+                yield from self._points(outlook, longest.first, longest.beyond, ways)
 
-    def _points(self, cells: Cells, first: int, beyond: int) -> Iterator[int]:
-        """The point that halves what is open, and the nearest cheaper one on either side."""
-        point = cells.halving(first, beyond)
+    def _points(self, outlook: Outlook, first: int, beyond: int, ways: int) -> Iterator[int]:
+        """The point that divides what is open, and the nearest cheaper one on either side."""
+        point = outlook.dividing(first, beyond, ways)
         yield point
         if self.seconds is None:
             return

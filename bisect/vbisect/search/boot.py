@@ -1,8 +1,8 @@
 """Whether enough requests have been sent inside one boot.
 
-While nothing was flaky this is the plain judgement. After that it is a sequential test between the
-two sides, with what is known of both: it ends when the odds are far enough either way, or when a
-further boot tells more than a further request in the same time.
+While no boot was seen both passing and failing, a few requests in a row settle it. After that it is
+a sequential test between the two sides, with what is known of both: it ends when the odds are far
+enough either way, or when a further boot tells more than a further request in the same time.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ from dataclasses import dataclass
 
 from vbisect.search.aim import Aim
 from vbisect.search.belief import believe, boots_of
-from vbisect.search.boundary import Ends, testable_ends
-from vbisect.search.confidence import STEADY_FAILURES, Counts, judge, weakest
-from vbisect.search.models import NO_EVIDENCE, Evidence, evidence_of, log_bad, log_good
+from vbisect.search.ends import find_ends
+from vbisect.search.models import NO_EVIDENCE, Shares, evidence_of, likely_points, log_mixed
 from vbisect.search.outcome import Outcome
 from vbisect.search.quickest import binary_entropy
-from vbisect.search.requests import end_passes_needed
-from vbisect.search.seen import Costs, Seen, flaky
+from vbisect.search.requests import STEADY_FAILURES, end_passes_needed, passes_needed
+from vbisect.search.seen import Costs, Counts, Seen, flaky, mixed
 from vbisect.search.sides import Sides
 from vbisect.search.weighing import Weighing
 
@@ -36,39 +35,30 @@ _USUAL = Costs((), 150.0, 2.0)
 class BootContext:
     """What judging one boot of a release needs to know; plain numbers, so that it can travel.
 
-    ``weakest`` has the passes and fails of the failing release that fails least often.
-    ``earlier`` holds passes and fails of each earlier boot of the release, while nothing was flaky
-    of those that were interrupted; ``bad`` and ``good`` are
-    the sums over the other releases of either side. ``least_bits`` is what a request must tell
-    once there were ``least_requests``; with fewer than ``least_passes`` no release passes.
+    ``clean`` passes in a row settle a boot while none was ``mixed``. ``earlier`` holds passes and
+    fails of each earlier boot of the release; ``bad`` and ``good`` are the likely points of either
+    side by the other releases. ``least_bits`` is what a request must tell once there were
+    ``least_requests``.
     """
 
     confidence: float
-    flaky: bool = False
-    weakest: tuple[int, int] | None = None
+    clean: int = 1
+    mixed: bool = False
     earlier: tuple[tuple[int, int], ...] = ()
-    bad: Evidence = NO_EVIDENCE
-    good: Evidence = NO_EVIDENCE
+    bad: Shares = ()
+    good: Shares = ()
     least_bits: float = 0.0
     least_requests: int = 10
-    least_passes: int = 0
 
 
 def boot_context(aim: Aim, seen: Seen, index: int, costs: Costs | None = None) -> BootContext:
     """What judging a boot of candidate ``index`` needs to know, made when the trial begins."""
-    failing = weakest(seen.total(i) for i, o in seen.outcomes.items() if o is Outcome.FAIL)
-    told = (failing.passes, failing.fails) if failing else None
-    ends = testable_ends(aim.count, seen.outcomes)
-    if not flaky(seen) or ends is None:
-        least = _least_passes(aim, seen, index)
-        return BootContext(aim.confidence, weakest=told, least_passes=least)
-    bad, good = _other_sides(aim, seen, ends, index)
-    earlier = tuple((boot.passes, boot.fails) for boot in boots_of(aim, seen, index))
+    bad, good = _other_sides(aim, seen, index)
     return BootContext(
         aim.confidence,
-        True,
-        told,
-        earlier,
+        _clean(aim, seen, index),
+        mixed(seen),
+        tuple((boot.passes, boot.fails) for boot in boots_of(aim, seen, index)),
         bad,
         good,
         _least_bits(costs or _USUAL),
@@ -76,41 +66,41 @@ def boot_context(aim: Aim, seen: Seen, index: int, costs: Costs | None = None) -
     )
 
 
-def _other_sides(aim: Aim, seen: Seen, ends: Ends, index: int) -> tuple[Evidence, Evidence]:
-    """What was seen of the bad and of the good releases, ``index`` itself left out."""
+def _other_sides(aim: Aim, seen: Seen, index: int) -> tuple[Shares, Shares]:
+    """The likely points of the bad and of the good releases, by all but ``index``."""
+    ends = find_ends(aim.count, seen)
+    if not flaky(seen) or ends is None:
+        return likely_points(*NO_EVIDENCE)
     if aim.several:
-        return Sides(aim, seen).without(index)
-    belief = believe(aim, seen, ends, Weighing(None))
-    return belief.sides_without(index)
+        bad, good = Sides(aim, seen).without(index)
+        return likely_points(bad.bad, good.good)
+    return believe(aim, seen, ends, Weighing(None)).points_without(index)
 
 
-def judge_boot(now: Counts, context: BootContext) -> Outcome | None:
+def judge_boot(now: Counts, context: BootContext, other: int = 0) -> Outcome | None:
     """The outcome of a boot that came to ``now`` so far; ``None``: send another request.
 
     The outcome is that of the release: earlier boots of it count for which one it is, and not for
-    whether this boot has been asked enough.
+    whether this boot has been asked enough. ``other`` failures, of another kind than the bug, are
+    neither; a boot is a skip where there was nothing else.
     """
     if not now.total:
+        return Outcome.SKIP if other >= STEADY_FAILURES else None
+    if now.total + other < MOST_REQUESTS and not _is_enough(now, context):
         return None
-    whole = Counts(
-        now.passes + sum(passes for passes, _ in context.earlier),
-        now.fails + sum(fails for _, fails in context.earlier),
-    )
-    if not context.flaky:
-        if not whole.fails and whole.passes < context.least_passes:
-            return None
-        return judge(whole, context.confidence, _counts(context.weakest))
-    if now.total < MOST_REQUESTS and not _is_enough(now, context):
-        return None
-    if not (whole.passes and whole.fails):
-        return Outcome.FAIL if whole.fails else Outcome.PASS
-    return Outcome.FAIL if _odds(now, context, of_boot=False) > 0 else Outcome.PASS
+    passes = now.passes + sum(passes for passes, _ in context.earlier)
+    fails = now.fails + sum(fails for _, fails in context.earlier)
+    if not (passes and fails):
+        return Outcome.FAIL if fails else Outcome.PASS
+    return Outcome.FAIL if _odds(now, context) > 0 else Outcome.PASS
 
 
 def _is_enough(now: Counts, context: BootContext) -> bool:
     if not now.passes and now.fails >= STEADY_FAILURES:
         return True  # more of the same would not tell a bad release from an odd boot of a good one
-    odds = _odds(now, context)
+    if not context.mixed and not now.fails:
+        return now.passes >= context.clean
+    odds = _odds(now, context) - _odds(Counts(), context)
     bad = 1 / (1 + math.exp(-max(-700.0, min(700.0, odds))))
     if min(bad, 1 - bad) <= _ERROR_SHARE * (1 - context.confidence):
         return True
@@ -122,31 +112,25 @@ def _is_enough(now: Counts, context: BootContext) -> bool:
 def _next_bits(now: Counts, context: BootContext, bad: float) -> float:
     """How much the next request is expected to tell of which side the release is on."""
     one_more = Counts(now.passes, now.fails + 1)
-    fails_bad = math.exp(_log_if_bad(one_more, context) - _log_if_bad(now, context))
-    fails_good = math.exp(_log_if_good(one_more, context) - _log_if_good(now, context))
+    fails_bad, fails_good = (
+        math.exp(more - before)
+        for more, before in zip(_logs(one_more, context), _logs(now, context), strict=True)
+    )
     fails = bad * fails_bad + (1 - bad) * fails_good
     open_still = bad * binary_entropy(fails_bad) + (1 - bad) * binary_entropy(fails_good)
     return binary_entropy(fails) - open_still
 
 
-def _odds(now: Counts, context: BootContext, *, of_boot: bool = True) -> float:
-    """The log of the odds that the release is bad, even ones before this boot or before all."""
-    odds = _log_if_bad(now, context) - _log_if_good(now, context)
-    if of_boot:
-        return odds - _log_if_bad(Counts(), context) + _log_if_good(Counts(), context)
-    return odds - log_bad(context.bad) + log_good(context.good)
+def _odds(now: Counts, context: BootContext) -> float:
+    """The log of the odds that the release is bad, even ones before all of its boots."""
+    bad, good = _logs(now, context)
+    return bad - good
 
 
-def _log_if_bad(now: Counts, context: BootContext) -> float:
-    return log_bad(context.bad.plus(_own(now, context)))
-
-
-def _log_if_good(now: Counts, context: BootContext) -> float:
-    return log_good(context.good.plus(_own(now, context)))
-
-
-def _own(now: Counts, context: BootContext) -> Evidence:
-    return evidence_of([now, *(Counts(*boot) for boot in context.earlier)])
+def _logs(now: Counts, context: BootContext) -> tuple[float, float]:
+    """The log-likelihood of all boots of the release, this one among them, on either side."""
+    own = evidence_of((*(Counts(*boot) for boot in context.earlier), now))
+    return log_mixed(context.bad, own.bad), log_mixed(context.good, own.good)
 
 
 def _least_bits(costs: Costs) -> float:
@@ -160,18 +144,13 @@ def _least_requests(costs: Costs) -> int:
     return round(min(max(most, 10), 60))
 
 
-def _least_passes(aim: Aim, seen: Seen, index: int) -> int:
-    """The clean requests that an end needs on which "no change" may come to rest.
+def _clean(aim: Aim, seen: Seen, index: int) -> int:
+    """The clean requests that settle a boot; more at an end on which "no change" may come to rest.
 
     No other release is asked then, so the bug has to show at the end itself.
     """
-    ends = testable_ends(aim.count, seen.outcomes)
-    if ends is None or index not in (ends.low, ends.high):
-        return 0
-    if any(seen.outcomes.get(end) is Outcome.FAIL for end in (ends.low, ends.high)):
-        return 0
-    return end_passes_needed(aim.confidence)
-
-
-def _counts(pair: tuple[int, int] | None) -> Counts | None:
-    return Counts(*pair) if pair else None
+    ends = find_ends(aim.count, seen)
+    none_failed = Outcome.FAIL not in seen.outcomes.values()
+    if ends is not None and index in (ends.low, ends.high) and none_failed:
+        return end_passes_needed(aim.confidence)
+    return passes_needed(aim.confidence)

@@ -6,12 +6,13 @@ sides of a change is a suspect.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
 
-from vbisect.search.outcome import Change, Find, Outcome, change_between
+from vbisect.search.ends import Ends
+from vbisect.search.outcome import Change, Find, change_between
+from vbisect.search.seen import Seen
 
 
 class Verdict(StrEnum):
@@ -22,14 +23,6 @@ class Verdict(StrEnum):
     OTHER_CHANGE = "other_change"  # a change, but not of the kind that was asked for
     TOO_FEW = "too_few"  # fewer than two candidates could be tested
     UNSURE = "unsure"  # what was seen does not carry the confidence asked for
-
-
-@dataclass(frozen=True)
-class Ends:
-    """The outermost candidates that are not skips; ``None`` where every candidate is one."""
-
-    low: int
-    high: int
 
 
 @dataclass(frozen=True)
@@ -56,6 +49,17 @@ class Boundary:
 
 
 @dataclass(frozen=True)
+class Excluded:
+    """What "no change" rules out: with the confidence asked for, a bug that shows in these shares.
+
+    ``per_request`` where it shows independently in requests, ``per_boot`` where it sticks to boots.
+    """
+
+    per_request: float
+    per_boot: float
+
+
+@dataclass(frozen=True)
 class Conclusion:
     """What was seen says this: the verdict, and every boundary between tested candidates.
 
@@ -65,6 +69,7 @@ class Conclusion:
     likelier than none. Of several changes, ``doubtful`` holds the indices that may be on the other
     side than the boundaries say. With another verdict, ``suspects`` is what the newest boundary of
     the kind looked for could be in.
+    ``excluded`` goes with ``NO_CHANGE``, unless releases were seen both passing and failing.
     ``more_changes`` when what was seen cannot come from one change.
     """
 
@@ -76,23 +81,14 @@ class Conclusion:
     held: float | None = None
     likely: Change | None = None
     doubtful: tuple[int, ...] = ()
+    excluded: Excluded | None = None
 
 
-def testable_ends(count: int, outcomes: Mapping[int, Outcome]) -> Ends | None:
-    """The ends of the range after moving inward past skips; untested candidates count as ends."""
-    kept = (index for index in range(count) if outcomes.get(index) is not Outcome.SKIP)
-    low = next(kept, None)
-    if low is None:
-        return None
-    down = (index for index in reversed(range(count)) if outcomes.get(index) is not Outcome.SKIP)
-    return Ends(low, next(down))
-
-
-def conclude(count: int, outcomes: Mapping[int, Outcome], *, find: Find = Find.AUTO) -> Conclusion:
+def conclude(seen: Seen, *, find: Find = Find.AUTO) -> Conclusion:
     """Read the answer from the outcomes seen so far; untested candidates are never answered for."""
-    ends = testable_ends(count, outcomes)
-    tested = sorted(i for i, outcome in outcomes.items() if outcome is not Outcome.SKIP)
-    if ends is None or len(tested) < 2:
+    tested, outcomes = seen.judged, seen.outcomes
+    ends = Ends(tested[0], tested[-1]) if tested else None
+    if len(tested) < 2:
         return Conclusion(Verdict.TOO_FEW, (), ends)
     boundaries = tuple(
         Boundary(change, before, after)

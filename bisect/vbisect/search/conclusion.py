@@ -2,43 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import reduce
 
 from vbisect.search.aim import Aim
-from vbisect.search.belief import Belief, Piece, believe
-from vbisect.search.belief_picks import standing
-from vbisect.search.boundary import Boundary, Conclusion, Ends, Verdict, conclude
-from vbisect.search.confidence import Counts, pass_confidence, weakest
-from vbisect.search.models import Evidence, log_bad, log_good
+from vbisect.search.belief import Belief, Piece, believe, boots_of
+from vbisect.search.belief_picks import all_alike, standing
+from vbisect.search.boundary import Boundary, Conclusion, Excluded, Verdict, conclude
+from vbisect.search.ends import Ends
+from vbisect.search.models import NO_EVIDENCE, Evidence, log_both
 from vbisect.search.outcome import Change, Outcome
-from vbisect.search.seen import Seen, flaky
+from vbisect.search.seen import Counts, Seen
 from vbisect.search.sides import Sides
 from vbisect.search.weighing import Weighing
 from vbisect.search.windows import confidences
 
 _CONTRADICTION = 4.6
-"""Log of the odds (100 to 1) at which a release alone speaks against a single change."""
+"""Log of the odds (100 to 1) at which releases in a row speak against a single change."""
 
 
 def conclude_seen(aim: Aim, seen: Seen) -> Conclusion:
     """Read the answer from what was seen, each boundary with its confidence.
 
-    As long as nothing was flaky the outcomes decide, after that the posterior: the one boundary, or
-    with ``sweep`` and ``find_all`` each on its own. An untested candidate is never answered for.
+    The posterior decides: of the one boundary, or with ``sweep`` and ``find_all`` of each on its
+    own. An untested candidate is never answered for.
     """
-    plain = conclude(aim.count, seen.outcomes, find=aim.find)
+    plain = conclude(seen, find=aim.find)
     if plain.verdict is Verdict.TOO_FEW or plain.ends is None:
         return plain
-    if not flaky(seen):
-        return _with_confidence(plain, [_plain_confidence(aim, seen, b) for b in plain.boundaries])
-    if aim.several:
-        return _of_several(aim, seen)
-    return _of_one(aim, seen, plain.ends)
+    return _of_several(aim, seen) if aim.several else _of_one(aim, seen, plain.ends)
 
 
 def _of_one(aim: Aim, seen: Seen, ends: Ends) -> Conclusion:
-    """The answer of a search for one change among flaky releases."""
+    """The answer of a search for one change."""
     belief = believe(aim, seen, ends, Weighing(None))
     more = _contradicts(belief)
     best = belief.best
@@ -48,11 +45,15 @@ def _of_one(aim: Aim, seen: Seen, ends: Ends) -> Conclusion:
         boundary = _boundary(seen, best)
         return Conclusion(Verdict.UNSURE, boundary, ends, suspects, more, held, kind)
     boundaries = _boundary(seen, best)
+    if all_alike(seen):
+        excluded = _excluded(aim, seen, (ends.low, ends.high))
+        return Conclusion(Verdict.NO_CHANGE, (), ends, excluded=excluded)
     if not aim.find.wants(best.change) and belief.changed >= 0.5:
-        return Conclusion(Verdict.OTHER_CHANGE, boundaries, ends, (), more)
+        sure = boundaries if best.mass >= aim.confidence else ()
+        return Conclusion(Verdict.OTHER_CHANGE, sure, ends, (), more)
     if best.mass < aim.confidence:
         return Conclusion(Verdict.NO_CHANGE, (), ends, (), more)
-    if _is_upside_down(seen, best):
+    if _is_upside_down(belief, best):
         return Conclusion(Verdict.UNSURE, (), ends, (), more_changes=True)
     return Conclusion(Verdict.FOUND, boundaries, ends, boundaries[0].suspects, more)
 
@@ -64,16 +65,34 @@ def _of_several(aim: Aim, seen: Seen) -> Conclusion:
     """
     sides = Sides(aim, seen)
     seen = replace(seen, outcomes=sides.outcomes)
-    plain = conclude(aim.count, seen.outcomes, find=aim.find)
+    plain = conclude(seen, find=aim.find)
     told = _with_confidence(plain, confidences(aim, seen, plain.boundaries))
     wanted = [boundary for boundary in told.boundaries if aim.find.wants(boundary.change)]
     allowed = 1 - aim.confidence
     doubts = sides.doubts
     unsure = [boundary for boundary in wanted if 1 - (boundary.confidence or 0) > allowed]
     if not unsure and sum(doubts.values()) <= allowed:
+        if told.verdict is Verdict.NO_CHANGE:
+            return replace(told, excluded=_excluded(aim, seen, seen.judged))
         return told
     doubtful = tuple(i for i, doubt in doubts.items() if doubt > allowed / len(doubts))
     return replace(told, verdict=Verdict.UNSURE, suspects=(), doubtful=doubtful)
+
+
+def _excluded(aim: Aim, seen: Seen, releases: Iterable[int]) -> Excluded | None:
+    """What would have shown in each of ``releases``, all of which were steady."""
+    boots = [boots_of(aim, seen, index) for index in releases]
+    totals = [_total([kept]) for kept in boots]
+    if any(total.passes and total.fails for total in totals):
+        return None
+
+    def share(looks: int) -> float:
+        return float(1 - (1 - aim.confidence) ** (1 / looks))
+
+    return Excluded(
+        per_request=share(min(total.total for total in totals)),
+        per_boot=share(min(map(len, boots))),
+    )
 
 
 def _with_confidence(conclusion: Conclusion, sure: Sequence[float]) -> Conclusion:
@@ -82,15 +101,6 @@ def _with_confidence(conclusion: Conclusion, sure: Sequence[float]) -> Conclusio
         for boundary, confidence in zip(conclusion.boundaries, sure, strict=True)
     )
     return replace(conclusion, boundaries=boundaries)
-
-
-def _plain_confidence(aim: Aim, seen: Seen, boundary: Boundary) -> float:
-    """How sure the passing side is; the failing side was seen to fail."""
-    good = boundary.first_after if boundary.change is Change.FIX else boundary.last_before
-    if good not in seen.boots:
-        return aim.confidence
-    failing = weakest(seen.total(i) for i, o in seen.outcomes.items() if o is Outcome.FAIL)
-    return pass_confidence(seen.total(good).passes, failing)
 
 
 def _boundary(seen: Seen, piece: Piece | None) -> tuple[Boundary, ...]:
@@ -131,31 +141,44 @@ def _suspects(aim: Aim, belief: Belief) -> tuple[Change | None, tuple[int, ...],
     return kind, tuple(sorted(suspects)), held
 
 
-def _is_upside_down(seen: Seen, piece: Piece) -> bool:
+def _is_upside_down(belief: Belief, piece: Piece) -> bool:
     """Whether the bad side of a change was seen to fail no more than its good side.
 
     So it comes where a stretch is unlike both of its sides: no single change explains that.
     """
-    fix = piece.change is Change.FIX
-    bad, good = (piece.last_before, piece.last) if fix else (piece.last, piece.last_before)
-    beside = seen.boots.keys() >= {bad, good}
-    return _fails_no_more(piece.bad, piece.good) or (
-        beside and _fails_no_more(seen.total(bad), seen.total(good))
+    before, after = (
+        _total(boots for i, boots in belief.boots.items() if (i < piece.first) is older)
+        for older in (True, False)
     )
+    pairs = [(before, after)]
+    if belief.boots.keys() >= {piece.last_before, piece.last}:
+        pairs.append(
+            (_total([belief.boots[piece.last_before]]), _total([belief.boots[piece.last]]))
+        )
+    if piece.change is Change.BREAK:
+        pairs = [(bad, good) for good, bad in pairs]
+    return any(bad.fails * good.total <= good.fails * bad.total for bad, good in pairs)
 
 
-def _fails_no_more(bad: Evidence | Counts, good: Evidence | Counts) -> bool:
-    """Whether the first failed in no larger a share of its requests than the second."""
-    return bad.fails * (good.passes + good.fails) <= good.fails * (bad.passes + bad.fails)
+def _total(releases: Iterable[tuple[Counts, ...]]) -> Counts:
+    return reduce(Counts.plus, (boot for boots in releases for boot in boots), Counts())
 
 
 def _contradicts(belief: Belief) -> bool:
-    """Whether a release, taken alone, is on the other side than the best single change says."""
-    for index, own in belief.evidence.items():
-        bad, good = belief.sides_without(index)
-        for_bad = log_bad(bad.plus(own)) - log_bad(bad)
-        for_good = log_good(good.plus(own)) - log_good(good)
-        against = for_good - for_bad if belief.is_bad(index) else for_bad - for_good
-        if against > _CONTRADICTION:
-            return True
+    """Whether some releases in a row are on the other side than the best single change says."""
+    known = [(belief.is_bad(index), belief.evidence(index)) for index in belief.boots]
+    for first in range(len(known)):
+        side = known[first][0]
+        taken = NO_EVIDENCE
+        for beyond in range(first, len(known)):
+            if known[beyond][0] is not side:
+                break
+            taken = taken.plus(known[beyond][1])
+            others = known[:first] + known[beyond + 1 :]
+            bad = reduce(Evidence.plus, (own for is_bad, own in others if is_bad), NO_EVIDENCE)
+            good = reduce(Evidence.plus, (own for is_bad, own in others if not is_bad), NO_EVIDENCE)
+            if_bad = log_both(bad.plus(taken).bad, good.good)
+            if_good = log_both(bad.bad, good.plus(taken).good)
+            if (if_good - if_bad if side else if_bad - if_good) > _CONTRADICTION:
+                return True
     return False

@@ -6,31 +6,32 @@ from dataclasses import replace
 
 from vbisect.search.aim import Aim
 from vbisect.search.belief_picks import belief_picks, belief_pointless
-from vbisect.search.plain import plain_picks, plain_pointless
+from vbisect.search.ends import outward_picks
+from vbisect.search.plain import plain_picks
 from vbisect.search.quickest import Seconds
 from vbisect.search.repeats import repeat_picks
 from vbisect.search.requests import expected_requests
-from vbisect.search.seen import Costs, Seen, flaky
+from vbisect.search.seen import Costs, Seen
 from vbisect.search.sides import Sides
 
 
 def next_picks(aim: Aim, seen: Seen, costs: Costs | None = None, free: int = 1) -> tuple[int, ...]:
     """Up to ``free`` different candidates to begin a trial of now, given those running.
 
-    Empty when nothing that is useful can begin now. Nothing running and no skip is ever picked,
-    and a release with an outcome only once anything was flaky.
+    Empty when nothing that is useful can begin now. Nothing running is ever picked; a release with
+    an outcome is where an answer rests on it, or where anything was flaky.
     """
     if free < 1:
         return ()
     seconds = _seconds(aim, costs)
-    if not flaky(seen):
-        return plain_picks(aim, seen, seconds, free)
-    if aim.several:
-        sides = Sides(aim, seen)
-        told = replace(seen, outcomes=sides.outcomes)
-        picks = plain_picks(aim, told, seconds, free)
-        return picks + repeat_picks(aim, told, sides, free - len(picks))
-    return belief_picks(aim, seen, seconds, free)
+    if not aim.several:
+        return belief_picks(aim, seen, seconds, free)
+    sides = Sides(aim, seen)
+    told = replace(seen, outcomes=sides.outcomes)
+    picks = plain_picks(aim, told, seconds, free)
+    outward = [i for i in outward_picks(aim.count, told) if i not in {*picks, *seen.running}]
+    picks += tuple(outward[: free - len(picks)])
+    return picks + repeat_picks(aim, told, sides, free - len(picks))
 
 
 def is_over(aim: Aim, seen: Seen) -> bool:
@@ -40,11 +41,7 @@ def is_over(aim: Aim, seen: Seen) -> bool:
 
 def pointless(aim: Aim, seen: Seen) -> frozenset[int]:
     """Of the running candidates, those whose outcome can no longer matter: to be cancelled."""
-    if not flaky(seen):
-        return plain_pointless(aim, seen)
-    if aim.several:
-        return frozenset()
-    return belief_pointless(aim, seen)
+    return frozenset() if aim.several else belief_pointless(aim, seen)
 
 
 def _seconds(aim: Aim, costs: Costs | None) -> Seconds | None:

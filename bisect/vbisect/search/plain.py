@@ -7,12 +7,12 @@ the range is still to come, the candidates beside it are worth testing too if a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from vbisect.search.aim import Aim
-from vbisect.search.boundary import Ends, testable_ends
+from vbisect.search.ends import Ends, find_ends
 from vbisect.search.outcome import Find, Outcome, change_between
 from vbisect.search.quickest import Seconds
 from vbisect.search.seen import Seen
@@ -35,20 +35,20 @@ class Bracket:
 
 def plain_picks(aim: Aim, seen: Seen, seconds: Seconds | None, free: int) -> tuple[int, ...]:
     """Up to ``free`` candidates to begin now: ends first, then what cuts the brackets best."""
-    ends = testable_ends(aim.count, seen.outcomes)
+    ends = find_ends(aim.count, seen)
     if ends is None:
         return ()
     picks = [*dict.fromkeys(i for i in (ends.low, ends.high) if _is_new(seen, i))][:free]
     left = free - len(picks)
     if left:
-        stretches = list(_stretches(aim, seen, ends, taken=set(picks)))
+        stretches = open_stretches(aim, seen, taken=set(picks))
         picks += spread(stretches, left, Weighing(aim.weights), seconds)
     return tuple(picks)
 
 
 def plain_pointless(aim: Aim, seen: Seen) -> frozenset[int]:
     """The running candidates outside of every bracket: their outcome is known or not asked for."""
-    ends = testable_ends(aim.count, seen.outcomes)
+    ends = find_ends(aim.count, seen)
     if ends is None or aim.several:
         return frozenset()
     wanted = {ends.low, ends.high} - seen.outcomes.keys()
@@ -66,7 +66,7 @@ def brackets(aim: Aim, seen: Seen, ends: Ends) -> Iterator[Bracket]:
     One bracket is enough for a plain search: the newest change of the kind looked for.
     """
     if aim.sweep:
-        yield Bracket(ends.low, ends.high)
+        yield Bracket(-1, aim.count)
         return
     neighbours = list(pairwise(sorted({*seen.judged, ends.low, ends.high})))
     sides = [
@@ -86,8 +86,27 @@ def brackets(aim: Aim, seen: Seen, ends: Ends) -> Iterator[Bracket]:
             yield Bracket(low, high)
 
 
-def _stretches(aim: Aim, seen: Seen, ends: Ends, taken: set[int]) -> Iterator[Stretch]:
+def open_range(aim: Aim, seen: Seen) -> tuple[int, int] | None:
+    """The stretch the answer lies in as far as is known: its first and last index.
+
+    The whole range until both ends are known; ``None`` when they agree or nothing is testable.
+    """
+    ends = find_ends(aim.count, seen)
+    if ends is None:
+        return None
+    if not {ends.low, ends.high} <= seen.outcomes.keys():
+        return ends.low, ends.high
+    plain = replace(aim, sweep=False, find_all=False)
+    return next(((each.low, each.high) for each in brackets(plain, seen, ends)), None)
+
+
+def open_stretches(aim: Aim, seen: Seen, taken: Collection[int] = ()) -> list[Stretch]:
     """The untested stretches of the brackets that skips have not closed."""
+    ends = find_ends(aim.count, seen)
+    return [] if ends is None else list(_stretches(aim, seen, ends, {*taken}))
+
+
+def _stretches(aim: Aim, seen: Seen, ends: Ends, taken: set[int]) -> Iterator[Stretch]:
     taken = taken | seen.outcomes.keys() | seen.running
     for bracket in brackets(aim, seen, ends):
         if not aim.sweep and seen.dear_skips(bracket.low, bracket.high) >= aim.max_skips:

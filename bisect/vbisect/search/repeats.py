@@ -1,11 +1,11 @@
-"""Which releases to boot again where several changes are looked for and anything was flaky."""
+"""Which releases to boot again where several changes are looked for."""
 
 from __future__ import annotations
 
 from vbisect.search.aim import Aim
 from vbisect.search.belief import boots_of
-from vbisect.search.belief_picks import BOOTS_TO_ANSWER
 from vbisect.search.boundary import conclude
+from vbisect.search.requests import boots_needed
 from vbisect.search.seen import Seen
 from vbisect.search.sides import Sides
 from vbisect.search.windows import confidences
@@ -25,14 +25,15 @@ def repeat_picks(aim: Aim, seen: Seen, sides: Sides, free: int) -> tuple[int, ..
     """
     if free < 1:
         return ()
-    boundaries = conclude(aim.count, seen.outcomes).boundaries
+    boundaries = conclude(seen).boundaries
+    needed = boots_needed(aim.confidence)
     wanted: dict[int, None] = {}
     for index, doubt in sorted(sides.doubts.items(), key=lambda known: -known[1]):
         doubtful = doubt > _ERROR_SHARE * (1 - aim.confidence)
         if doubtful and _boots(aim, seen, index) < _MOST_BOOTS and index not in seen.running:
             wanted[index] = None
     for boundary, sure in zip(boundaries, confidences(aim, seen, boundaries), strict=True):
-        most = BOOTS_TO_ANSWER if sure >= aim.confidence else _MOST_BOOTS
+        most = needed if sure >= aim.confidence else max(needed, _MOST_BOOTS)
         for index in (boundary.last_before, boundary.first_after):
             if _boots(aim, seen, index) < most and index not in seen.running:
                 wanted[index] = None

@@ -1,33 +1,53 @@
-"""How many requests a verdict on a steady release takes."""
+"""How many requests a boot takes, and how many boots a release, while nothing flakes.
+
+All follow from the confidence asked for, by the bug that would have shown with it.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
-from vbisect.search.confidence import STEADY_FAILURES
+from vbisect.search.seen import Counts
 
-_RARE = 0.1
-"""The share of requests in which a bug may show and still be seen by a search."""
+STEADY_FAILURES = 5
+"""Failures in a row after which a boot in which nothing else was seen is not asked again."""
+
+_REQUESTS, _END_REQUESTS, _BOOTS = 0.5, 0.2, 0.8
+"""Shares: of the requests, of those at an end, and of the boots in which a bug would have shown."""
 
 
 def passes_needed(confidence: float) -> int:
-    """The clean requests after which a release counts as passing, while nothing was flaky."""
-    return max(1, math.ceil(confidence / (1 - confidence) - 1 - 1e-9))
+    """The clean requests after which a boot is not asked on."""
+    return _until_shown(_REQUESTS, confidence)
+
+
+def passes_to_show(rate: float, confidence: float) -> int:
+    """The clean requests after which a bug would have shown that fails this share of them."""
+    return max(passes_needed(confidence), _until_shown(min(rate, _REQUESTS), confidence))
+
+
+def rarest(failing: Iterable[Counts]) -> float:
+    """The share of requests that fail in the failing release where it is least; 1 without any."""
+    return min((seen.fails / seen.total for seen in failing if seen.fails), default=1.0)
 
 
 def end_passes_needed(confidence: float) -> int:
-    """The clean requests of an end after which "no change" may be said.
+    """The clean requests of an end while no release failed: there the bug has to show itself."""
+    return _until_shown(_END_REQUESTS, confidence)
 
-    A bug that shows in a tenth of the requests would have shown, with half of the error that an
-    answer may have; but no more than twice as many as other releases need.
-    """
-    error = (1 - confidence) / 2
-    rare = math.ceil(math.log(error) / math.log(1 - _RARE) - 1e-9)
-    needed = passes_needed(confidence)
-    return min(max(needed, rare), 2 * needed)
+
+def boots_needed(confidence: float) -> int:
+    """The boots of each release that an answer rests on: requests of one boot are not boots."""
+    return _until_shown(_BOOTS, confidence)
 
 
 def expected_requests(confidence: float) -> float:
-    """The requests of one trial, when passing and failing are equally likely."""
+    """The requests of one boot, when passing and failing are equally likely."""
     needed = passes_needed(confidence)
     return (needed + min(needed, STEADY_FAILURES)) / 2
+
+
+def _until_shown(share: float, confidence: float) -> int:
+    """How often to look until what shows in ``share`` has shown with ``confidence``."""
+    return max(1, math.ceil(math.log(1 - confidence) / math.log(1 - share) - 1e-9))

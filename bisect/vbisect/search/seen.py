@@ -4,9 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
+from typing import NamedTuple
 
-from vbisect.search.confidence import Counts
 from vbisect.search.outcome import Outcome
+
+
+class Counts(NamedTuple):
+    """Observations of one boot or release: passes, and failures of the kind that is the bug."""
+
+    passes: int = 0
+    fails: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.passes + self.fails
+
+    def plus(self, more: Counts) -> Counts:
+        """Both together."""
+        return Counts(self.passes + more.passes, self.fails + more.fails)
 
 
 @dataclass(frozen=True)
@@ -14,15 +30,17 @@ class Seen:
     """The trials so far, by candidate.
 
     ``outcomes`` holds pass, fail or skip of each release tested. ``boots`` holds the observations
-    of each of its boots; a release missing there counts as steady in its outcome, and a further
-    boot that came to a skip as an empty one. ``running`` are under trial now. ``cheap_skips`` cost
-    no boot (never published, left out) and do not count for ``max_skips``.
+    of each of its boots, none for one that came to a skip; a release missing there counts as steady
+    in its outcome. ``running`` are under trial now. ``cheap_skips`` cost no boot (never published,
+    left out), do not count for ``max_skips`` and are not tried again; ``passing_skips`` are skips
+    for a reason that can pass.
     """
 
     outcomes: Mapping[int, Outcome]
     boots: Mapping[int, tuple[Counts, ...]] = field(default_factory=dict)
     running: frozenset[int] = frozenset()
     cheap_skips: frozenset[int] = frozenset()
+    passing_skips: frozenset[int] = frozenset()
 
     @property
     def judged(self) -> list[int]:
@@ -31,8 +49,11 @@ class Seen:
 
     def total(self, index: int) -> Counts:
         """All observations of a release, over its boots."""
-        boots = self.boots.get(index, ())
-        return Counts(sum(boot.passes for boot in boots), sum(boot.fails for boot in boots))
+        return reduce(Counts.plus, self.boots.get(index, ()), Counts())
+
+    def tries(self, index: int) -> int:
+        """How often a release was booted, in vain or not."""
+        return len(self.boots.get(index, (None,))) if index in self.outcomes else 0
 
     def dear_skips(self, low: int, high: int) -> int:
         """How many skips that cost a boot lie strictly between ``low`` and ``high``."""
@@ -59,3 +80,8 @@ def flaky(seen: Seen) -> bool:
         and any(boot.fails for boot in boots)
         for index, boots in seen.boots.items()
     )
+
+
+def mixed(seen: Seen) -> bool:
+    """Whether any boot was seen both passing and failing."""
+    return any(boot.passes and boot.fails for boots in seen.boots.values() for boot in boots)

@@ -8,13 +8,14 @@ without it.
 from __future__ import annotations
 
 import math
+from functools import reduce
 from itertools import accumulate
 
 from vbisect.search.aim import Aim
 from vbisect.search.belief import boots_of
-from vbisect.search.models import NO_EVIDENCE, Evidence, evidence_of, log_bad, log_good
+from vbisect.search.models import NO_EVIDENCE, Evidence, evidence_of, log_alone
 from vbisect.search.outcome import Outcome
-from vbisect.search.seen import Seen
+from vbisect.search.seen import Counts, Seen
 
 _CHANGE = 0.1
 """The odds, before anything was seen, of one change more between two tested releases."""
@@ -25,42 +26,44 @@ class Sides:
 
     def __init__(self, aim: Aim, seen: Seen) -> None:
         """Divide the releases that passed or failed; what was skipped stays so."""
-        self._evidence = {index: evidence_of(boots_of(aim, seen, index)) for index in seen.judged}
-        self._tested = list(self._evidence)
-        self._places = {index: place for place, index in enumerate(self._tested)}
-        order = sorted(self._evidence, key=lambda index: _share(self._evidence[index]))
-        below = list(
-            accumulate((self._evidence[i] for i in order), Evidence.plus, initial=NO_EVIDENCE)
-        )
+        boots = {index: boots_of(aim, seen, index) for index in seen.judged}
+        self._evidence = {index: evidence_of(kept) for index, kept in boots.items()}
+        self._tested = list(boots)
+        self._places = {index: place for place, index in enumerate(boots)}
+        totals = {index: reduce(Counts.plus, kept, Counts()) for index, kept in boots.items()}
+        order = sorted(totals, key=lambda index: _share(totals[index]))
+        of_order = [self._evidence[index] for index in order]
+        good = list(accumulate(of_order, Evidence.plus, initial=NO_EVIDENCE))
+        bad = list(accumulate(reversed(of_order), Evidence.plus, initial=NO_EVIDENCE))[::-1]
         changes = self._changes(order)
         likely = [
-            log_good(good) + log_bad(below[-1].minus(good)) + number * math.log(_CHANGE)
-            for good, number in zip(below, changes, strict=True)
+            log_alone(None, older.good) + log_alone(newer.bad, None) + number * math.log(_CHANGE)
+            for older, newer, number in zip(good, bad, changes, strict=True)
         ]
         cut = max(range(len(likely)), key=likely.__getitem__)
         self.outcomes = dict(seen.outcomes)
-        self._sums = {Outcome.PASS: NO_EVIDENCE, Outcome.FAIL: NO_EVIDENCE}
         for place, index in enumerate(order):
-            own = self._evidence[index]
             outcome = Outcome.PASS if place < cut else Outcome.FAIL
+            own = totals[index]
             if not own.fails or not own.passes:  # whatever the others are like
                 outcome = Outcome.FAIL if own.fails else Outcome.PASS
             self.outcomes[index] = outcome
-            self._sums[outcome] = self._sums[outcome].plus(own)
 
     def without(self, index: int) -> tuple[Evidence, Evidence]:
         """What was seen of the bad and of the good releases, a release itself left out."""
-        sums = dict(self._sums)
-        if index in self._evidence:
-            side = self.outcomes[index]
-            sums[side] = sums[side].minus(self._evidence[index])
+        sums = {Outcome.PASS: NO_EVIDENCE, Outcome.FAIL: NO_EVIDENCE}
+        for other, own in self._evidence.items():
+            if other != index:
+                sums[self.outcomes[other]] = sums[self.outcomes[other]].plus(own)
         return sums[Outcome.FAIL], sums[Outcome.PASS]
 
     def doubt(self, index: int) -> float:
         """The probability that a tested release is on the other side."""
         own = self._evidence[index]
         bad, good = self.without(index)
-        odds = log_bad(bad.plus(own)) - log_bad(bad) - log_good(good.plus(own)) + log_good(good)
+        if_bad = log_alone(bad.plus(own).bad, None) - log_alone(bad.bad, None)
+        if_good = log_alone(None, good.plus(own).good) - log_alone(None, good.good)
+        odds = if_bad - if_good
         against = -odds if self.outcomes[index] is Outcome.FAIL else odds
         against += self._more_changes(index) * math.log(_CHANGE)
         return 1 / (1 + math.exp(-max(-700.0, min(700.0, against))))
@@ -90,6 +93,6 @@ class Sides:
         return {index: self.doubt(index) for index in self._evidence}
 
 
-def _share(seen: Evidence) -> float:
+def _share(seen: Counts) -> float:
     """How often a release failed, drawn to the middle by a trifle: the more was seen, the less."""
-    return (seen.fails + 0.01) / (seen.passes + seen.fails + 0.02)
+    return (seen.fails + 0.01) / (seen.total + 0.02)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vbisect.search.quickest import EXACT_UP_TO, Seconds, most_telling, soonest_over
+from vbisect.search.quickest import Seconds, most_telling
 from vbisect.search.stretches import Stretch
 from vbisect.search.weighing import Weighing
 
@@ -31,8 +31,6 @@ def cut(
     """``number`` candidates, at least 1, that cut ``first`` to ``beyond`` into pieces alike."""
     if seconds is not None and len({seconds(index) for index in range(first, beyond)}) == 1:
         seconds = None
-    if seconds is not None and number == 1 and beyond - first <= EXACT_UP_TO:
-        return [soonest_over(first, beyond, weighing, seconds)]
     whole = weighing.between(first, beyond)
     even = [
         weighing.place(first, beyond - 1, whole * part / (number + 1))

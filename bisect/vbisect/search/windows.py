@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from vbisect.search.aim import Aim
 from vbisect.search.belief import believe
-from vbisect.search.boundary import Boundary, Ends
+from vbisect.search.boundary import Boundary
+from vbisect.search.ends import Ends
 from vbisect.search.seen import Seen
 from vbisect.search.weighing import Weighing
 

@@ -10,17 +10,21 @@ from __future__ import annotations
 
 import heapq
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from vbisect.search import Costs, Counts, Outcome, Seen
+from vbisect.search import CRASHED, Boot, Costs, Counts, Outcome, Seen, bug_kind, told_of
 from vbisect.simulate.answer import Answer, is_wrong
 from vbisect.simulate.fetching import Fetching
-from vbisect.simulate.strategies import Judge, Strategy
+from vbisect.simulate.strategies import Strategy
 from vbisect.simulate.world import World
 
 MOST_BOOTS = 100_000
 MOST_REQUESTS = 100_000
+
+_BUG, _OTHER = "the bug", "something else"
+"""Kinds of failure beside crashes."""
 
 
 class SearchStuck(RuntimeError):
@@ -31,7 +35,7 @@ class SearchStuck(RuntimeError):
 class Trial:
     """One trial: seconds of virtual time at its start, its boot and its end, and what it saw.
 
-    ``outcome`` is ``None`` for one that was cancelled; ``counts`` and ``ended`` are then what there
+    ``outcome`` is ``None`` for one that was cancelled; ``boot`` and ``ended`` are then what there
     was of it until that moment.
     """
 
@@ -40,7 +44,12 @@ class Trial:
     boots_at: float
     ended: float
     outcome: Outcome | None
-    counts: Counts
+    boot: Boot
+
+    @property
+    def requests(self) -> int:
+        """Requests answered."""
+        return self.boot.passes + sum(self.boot.fails.values())
 
     @property
     def booted(self) -> bool:
@@ -68,7 +77,7 @@ class Run:
     @property
     def requests(self) -> int:
         """Requests answered."""
-        return sum(trial.counts.total for trial in self.trials)
+        return sum(trial.requests for trial in self.trials)
 
 
 def simulate(world: World, strategy: Strategy, run_number: int = 0) -> Run:
@@ -88,9 +97,9 @@ class _Simulation:
     dice: random.Random
     now: float = 0.0
     outcomes: dict[int, Outcome] = field(default_factory=dict)
-    boots: dict[int, tuple[Counts, ...]] = field(default_factory=dict)
+    boots: dict[int, tuple[Boot, ...]] = field(default_factory=dict)
     running: dict[int, Trial] = field(default_factory=dict)
-    failed: dict[int, list[bool]] = field(default_factory=dict)
+    asked: dict[int, list[str | None]] = field(default_factory=dict)
     ends: list[tuple[float, int]] = field(default_factory=list)
     trials: list[Trial] = field(default_factory=list)
 
@@ -117,11 +126,13 @@ class _Simulation:
         return Run(tuple(self.trials), answer, self.now, is_wrong(answer, self.world))
 
     def _seen(self) -> Seen:
-        return Seen(
-            outcomes=dict(self.outcomes),
-            boots=dict(self.boots),
+        return told_of(
+            self.boots,
+            bug_kind(self.boots),
+            judged_as=self.outcomes,
             running=frozenset(self.running),
-            cheap_skips=frozenset(),  # an untestable candidate of a world fails only at its boot
+            # an untestable candidate of a world fails only at its boot, and nobody is told why
+            passing_skips=frozenset(self.boots),
         )
 
     def _ahead(self) -> Iterator[int]:
@@ -140,28 +151,52 @@ class _Simulation:
 
     def _draw(self, index: int) -> Trial:
         """The trial that starts now, as it will be if it may end."""
+        world = self.world
         boots_at = self.fetching.begin_trial(index, self.now)
-        ready = boots_at + self.world.boot_s
-        if index in self.world.skipped:
-            return Trial(index, self.now, boots_at, ready, Outcome.SKIP, Counts())
-        judge = self.strategy.judge(self._seen(), index, self.costs)
-        self.failed[index] = []
-        outcome = self._ask(index, judge)
-        counts = _counts(self.failed[index])
-        ended = ready + counts.total * self.world.request_s
-        return Trial(index, self.now, boots_at, ended, outcome, counts)
+        ready = boots_at + world.boot_s
+        self.asked[index] = []
+        if index in world.skipped or self._happens(world.skip_rate):
+            return Trial(index, self.now, boots_at, ready, Outcome.SKIP, Boot())
+        outcome = self._ask(index)
+        boot = _boot(self.asked[index])
+        ended = ready + len(self.asked[index]) * world.request_s
+        return Trial(index, self.now, boots_at, ended, outcome, boot)
 
-    def _ask(self, index: int, judge: Judge) -> Outcome:
+    def _ask(self, index: int) -> Outcome:
         """Send requests to a server until its boot is judged."""
-        rate, failed = self.world.failure_rate(index), self.failed[index]
-        fails = 0
-        while len(failed) < MOST_REQUESTS:
-            failed.append(self.dice.random() < rate)
-            fails += failed[-1]
-            outcome = judge(Counts(len(failed) - fails, fails))
+        asked, seen = self.asked[index], self._seen()
+        judge = self.strategy.judge(seen, index, self.costs)
+        if self._happens(self.world.crashes(index)):
+            asked.append(CRASHED)
+            return Outcome.FAIL
+        bug = bug_kind(self.boots)
+        rate = self._rate(index)
+        while len(asked) < MOST_REQUESTS:
+            asked.append(self._request(rate))
+            kinds = Counter(asked)
+            bug = bug or next((kind for kind in kinds if kind), None)
+            fails = kinds[bug] if bug else 0
+            counts = Counts(kinds[None], fails)
+            outcome = judge(counts, len(asked) - counts.total)
             if outcome is not None:
                 return outcome
         raise SearchStuck(f"candidate {index} was not judged after {MOST_REQUESTS} requests")
+
+    def _rate(self, index: int) -> float:
+        """The rate at which a boot that starts now fails."""
+        world = self.world
+        if not world.is_bad(index):
+            return 1.0 if self._happens(world.false_sticky) else world.false_fail_rate
+        return world.failure_rate(index) if self._happens(world.sticky) else world.false_fail_rate
+
+    def _request(self, rate: float) -> str | None:
+        """The kind of failure that a request shows; ``None``: it passes."""
+        if self._happens(self.world.other_rate):
+            return _OTHER
+        return _BUG if self._happens(rate) else None
+
+    def _happens(self, chance: float) -> bool:
+        return chance > 0 and self.dice.random() < chance
 
     def _end_next_trials(self) -> None:
         """Go on to when the next trial ends; all that end at that instant are seen together."""
@@ -179,17 +214,14 @@ class _Simulation:
         self.trials.append(trial)
         self.fetching.end_trial(trial.index, self.now)
         self.outcomes[trial.index] = trial.outcome
-        if trial.outcome is not Outcome.SKIP:
-            self.boots[trial.index] = (*self.boots.get(trial.index, ()), trial.counts)
+        self.boots[trial.index] = (*self.boots.get(trial.index, ()), trial.boot)
 
     def _cancel(self, index: int) -> None:
         """Stop a trial now; its build stays on disk if it has been fetched."""
         trial = self.running.pop(index)
         self.fetching.end_trial(index, self.now)
-        counts = _counts(self.failed.get(index, [])[: self._answered(trial)])
-        self.trials.append(
-            Trial(trial.index, trial.started, trial.boots_at, self.now, None, counts)
-        )
+        boot = _boot(self.asked[index][: self._answered(trial)])
+        self.trials.append(Trial(trial.index, trial.started, trial.boots_at, self.now, None, boot))
 
     def _answered(self, trial: Trial) -> int:
         """How many of a running trial's requests have been answered by now."""
@@ -197,9 +229,9 @@ class _Simulation:
         if spent < 0:
             return 0
         if not self.world.request_s:
-            return trial.counts.total
-        return min(trial.counts.total, int(spent / self.world.request_s))
+            return trial.requests
+        return min(trial.requests, int(spent / self.world.request_s))
 
 
-def _counts(failed: Sequence[bool]) -> Counts:
-    return Counts(len(failed) - sum(failed), sum(failed))
+def _boot(asked: Sequence[str | None]) -> Boot:
+    return Boot(asked.count(None), dict(Counter(kind for kind in asked if kind)))

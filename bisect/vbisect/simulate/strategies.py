@@ -26,8 +26,10 @@ from vbisect.search import (
 )
 from vbisect.simulate.answer import Answer, Status
 
-Judge = Callable[[Counts], Outcome | None]
-"""The verdict on a boot by what its requests came to so far; ``None``: send another."""
+Judge = Callable[[Counts, int], Outcome | None]
+"""The verdict on a boot by what its requests came to so far; ``None``: send another.
+
+Beside the counts it takes the number of failures of another kind."""
 
 LOOKAHEAD = 1
 """Rounds ahead, as with wheels; with images it is more, which hardly saves time in these worlds."""
@@ -103,7 +105,7 @@ class Vbisect:
 
     def judge(self, seen: Seen, index: int, costs: Costs) -> Judge:
         context = boot_context(self.aim, seen, index, costs)
-        return lambda counts: judge_boot(counts, context)
+        return lambda counts, other: judge_boot(counts, context, other)
 
     def answer(self, seen: Seen) -> Answer:
         conclusion = conclude_seen(self.aim, seen)
@@ -162,7 +164,7 @@ class OneByOne:
         return frozenset()
 
     def judge(self, seen: Seen, index: int, costs: Costs) -> Judge:
-        return lambda counts: Outcome.FAIL if counts.fails else Outcome.PASS
+        return lambda counts, other: Outcome.FAIL if counts.fails or other else Outcome.PASS
 
     def answer(self, seen: Seen) -> Answer:
         tested = [i for i, o in sorted(seen.outcomes.items()) if o is not Outcome.SKIP]

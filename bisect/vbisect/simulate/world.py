@@ -45,9 +45,14 @@ class DeclaredChange(Declared):
 class World(Declared):
     """What is true, and what it costs to find out.
 
-    ``fail_rate`` is per request on the failing side of the change and ``false_fail_rate`` on the
-    passing side; ``untestable`` are stretches of indices, first and last included; ``cached`` are
-    the indices whose build is on disk; ``jobs`` is how many servers fit at once. ``fetch_s``,
+    ``fail_rate`` is per request on the failing side of the change, falling linearly to
+    ``rate_at_change`` there, and ``false_fail_rate`` on the passing side. Per boot: ``sticky`` is
+    the share of a bad release's boots that show the bug, ``false_sticky`` that of a good release's
+    boots which fail throughout; ``crash_rate`` of all boots die at their first request, and
+    ``skip_rate`` cannot be tested by chance. ``other_rate`` is that of unrelated failures per
+    request. ``confidence`` is what an answer needs. ``untestable`` are stretches of indices, first
+    and last included; ``cached`` are the indices whose build is on disk; ``jobs`` is how many
+    servers fit at once. ``fetch_s``,
     ``boot_s`` and ``request_s`` are in seconds.
     """
 
@@ -62,6 +67,13 @@ class World(Declared):
     request_s: Seconds = 2
     jobs: int = Field(1, ge=1, le=1000)
     seed: int = 7
+    sticky: Rate = 1.0
+    false_sticky: Rate = 0.0
+    other_rate: Rate = 0.0
+    crash_rate: Rate = 0.0
+    skip_rate: Rate = 0.0
+    rate_at_change: Rate | None = None
+    confidence: float = Field(0.95, ge=0.5, lt=1)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -75,10 +87,17 @@ class World(Declared):
             for before, after in pairwise((self.change.at, *self.change.again)):
                 if not before < after <= newest:
                     raise ValueError(f"change.again {after} is not one of {before + 1} to {newest}")
-            if self.false_fail_rate >= self.fail_rate:
+            rates = {"fail_rate": self.fail_rate, "rate_at_change": self.rate_at_change}
+            for name, rate in rates.items():
+                if rate is not None and self.false_fail_rate >= rate:
+                    raise ValueError(
+                        f"false_fail_rate {self.false_fail_rate:g} is not below {name} {rate:g}, "
+                        "so that nothing changes"
+                    )
+            if self.false_sticky >= self.sticky:
                 raise ValueError(
-                    f"false_fail_rate {self.false_fail_rate:g} is not below fail_rate "
-                    f"{self.fail_rate:g}, so that nothing changes"
+                    f"false_sticky {self.false_sticky:g} is not below sticky {self.sticky:g}, so "
+                    "that nothing changes"
                 )
         for first, last in self.untestable:
             if not 0 <= first <= last <= newest:
@@ -121,13 +140,31 @@ class World(Declared):
     def _places(self) -> tuple[int, ...]:
         return (self.change.at, *self.change.again) if self.change else ()
 
-    def failure_rate(self, index: int) -> float:
-        """The chance that one request to candidate ``index`` fails."""
+    def is_bad(self, index: int) -> bool:
+        """Whether candidate ``index`` has the bug."""
         if self.change is None:
-            return self.false_fail_rate
+            return False
         as_at_first = sum(at <= index for at in self._places) % 2 == 0
-        has_bug = as_at_first == (self.change.kind is Change.FIX)
-        return self.fail_rate if has_bug else self.false_fail_rate
+        return as_at_first == (self.change.kind is Change.FIX)
+
+    def failure_rate(self, index: int) -> float:
+        """The chance that a request to candidate ``index`` fails, in a boot that shows the bug."""
+        if not self.is_bad(index):
+            return self.false_fail_rate
+        if self.rate_at_change is None:
+            return self.fail_rate
+        edges = (0, *self._places, self.candidates)
+        first, beyond = next((a, b) for a, b in pairwise(edges) if a <= index < b)
+        to_changes = [index - first] * (first > 0) + [beyond - 1 - index] * (
+            beyond < self.candidates
+        )
+        far = (beyond - first - 1) / len(to_changes)
+        share = min(to_changes) / far if far else 0.0
+        return self.rate_at_change + (self.fail_rate - self.rate_at_change) * min(share, 1.0)
+
+    def crashes(self, index: int) -> float:
+        """The chance that a boot of candidate ``index`` dies at its first request."""
+        return self.crash_rate
 
 
 def read_world(path: Path) -> World:
