@@ -138,7 +138,7 @@ def test_a_bug_of_the_model_alone(vbisect: Vbisect) -> None:
     report = (done.run_dir / "report.md").read_text()
     assert "**MODEL** – fails with tiny:qwen2" in report
     line = next(line for line in report.splitlines() if line.startswith("| 90.0"))
-    seen = ("fail | 0 / 2 | returned 1 of 4 choices", "pass | 2 / 0 | as asked")
+    seen = ("fail | 0 / 3 | returned 1 of 4 choices", "pass | 2 / 0 | as asked")
     assert line.startswith(f"| 90.0 | {' | received n=4 | '.join(seen)} | received n=4 | ")
 
 
@@ -156,7 +156,7 @@ def test_a_bug_of_every_model_in_words(vbisect: Vbisect) -> None:
     head = next(i for i, line in enumerate(lines) if line.split() == [MODEL, CONTROL])
     table = [line.split() for line in lines[head + 1 : head + 4]]
     received = ["(received", "n=4)"]
-    missing = ["fail", "0/2", "returned", "1", "of", "4", "choices", *received]
+    missing = ["fail", "0/3", "returned", "1", "of", "4", "choices", *received]
     asked = ["pass", "2/0", "as", "asked", *received]
     assert table == [
         ["91.0", *missing, *missing],
@@ -216,13 +216,13 @@ def test_killed_while_the_control_boots(vbisect: Vbisect) -> None:
     every = {"90.0": 1, "90.1": 1, "90.2": 1}
     assert counts(run_dir, "server_ready") == every
     assert counts(run_dir, "trial_finished") == every
-    assert counts(run_dir, "observation")["90.0"] == 2
-    assert done.trials["90.0"]["observations"] == {"pass": 0, "fail": 2, "other": 0}
+    assert counts(run_dir, "observation")["90.0"] == 3
+    assert done.trials["90.0"]["observations"] == {"pass": 0, "fail": 3, "other": 0}
     assert done.trials["90.0"]["control"]["observations"] == {"pass": 2, "fail": 0, "other": 0}
 
 
 def test_further_boots_need_no_control_once_it_is_known(vbisect: Vbisect) -> None:
-    done = vbisect.run(*both("96.0", "96.2"))
+    done = vbisect.run(*both("96.0", "96.2", "--confidence", "0.9"))
     boots = counts(done.run_dir, "server_ready")
     controls = counts(done.run_dir, "control_ready")
     assert boots["96.0"] > 1

@@ -23,15 +23,17 @@ from vbisect.probes import CommandSettings, Endpoint, FailureKind, NChoicesSetti
 from vbisect.reasons import SkipReason, Untestable
 from vbisect.releases import Device, Release
 from vbisect.run import earlier, trials
+from vbisect.run.control import control_context
 from vbisect.run.earlier import Earlier, EarlierTrials, usable
 from vbisect.run.journal import EventKind, Journal
-from vbisect.run.records import Build, Partial, Seconds, Tally, TrialRecord
+from vbisect.run.records import Build, ControlRecord, Partial, Seconds, Tally, TrialRecord
 from vbisect.run.runtimes import Fetched, Runtime
 from vbisect.run.settings import RunSettings
 from vbisect.run.slots import Slot, SlotPool
 from vbisect.run.state import RunState
 from vbisect.run.teardown import Teardown
-from vbisect.search import Counts, Outcome, pass_confidence
+from vbisect.search import Aim, Counts, Outcome, Seen, boot_context, passes_to_show
+from vbisect.search.requests import passes_needed
 
 DIGEST = "sha256:aa"
 OTHER_DIGEST = "sha256:bb"
@@ -93,6 +95,7 @@ def test_the_same_trial_counts_again(tmp_path: Path) -> None:
         {"serve_args": (Limited(text="--enforce-eager"),)},
         {"log_args": (Limited(text="--enable-log-requests", specifier=">=0.10.1"),)},
         {"env": (Limited(text="A=1"),)},
+        {"failure": "returned 1 of"},
         {"n_choices": NChoicesSettings(temperature=0.8)},
         {"n_choices": NChoicesSettings(n=(8, 16))},
         {"n_choices": NChoicesSettings(endpoint=Endpoint.GENERATE)},
@@ -340,27 +343,63 @@ def test_any_history_gives_its_newest_trial(
 BUG = FailureKind.CHOICES_MISSING
 
 
+def is_usable(
+    record: TrialRecord,
+    reference: str | None = None,
+    *,
+    index: int = 2,
+    seen: Seen | None = None,
+    control: Counts | None = None,
+    confidence: float = 0.95,
+) -> bool:
+    """Whether it settles candidate ``index`` of five, by what is ``seen`` of the others."""
+    context = boot_context(Aim(5, confidence=confidence), seen or Seen({}), index)
+    whole = record.after(None)
+    return usable(whole, context, control_context(context, whole, [control or Counts()]), reference)
+
+
+MIXED = Seen({0: Outcome.FAIL, 4: Outcome.PASS}, {0: (Counts(5, 5),), 4: (Counts(40, 0),)})
+
+
 @pytest.mark.parametrize(
-    ("record", "reference", "is_usable"),
+    ("record", "reference", "settles"),
     [
-        (passed(VERSION, 18), None, True),
-        (passed(VERSION, 17), None, False),
-        (passed(VERSION, 18), BUG, True),
+        (passed(VERSION, 5), None, True),
+        (passed(VERSION, 4), None, False),
+        (passed(VERSION, 5), BUG, True),
         (failed(VERSION, "f", fails=5), None, True),
         (failed(VERSION, "f", fails=5), BUG, True),
         (failed(VERSION, "f", fails=5), FailureKind.CRASHED, False),
         (failed(VERSION, "f", fails=4), BUG, False),
-        (failed(VERSION, "f", fails=1, passes=17), BUG, True),
-        (failed(VERSION, "f", fails=1, passes=16), BUG, False),
+        (failed(VERSION, "f", fails=20, passes=20), BUG, True),
+        (failed(VERSION, "f", fails=1, passes=1), BUG, False),
         (skipped(VERSION, "s"), None, False),
         (passed(VERSION, 0), None, False),
     ],
 )
-def test_what_settles_a_release(
-    record: TrialRecord, reference: FailureKind | None, is_usable: bool
-) -> None:
-    """As many observations as a trial of this run would need, and this run's bug."""
-    assert usable(record, 0.95, None, reference) is is_usable
+def test_what_settles_a_release(record: TrialRecord, reference: str | None, settles: bool) -> None:
+    """As many observations as a boot of this run would need, and this run's bug."""
+    assert is_usable(record, reference) is settles
+
+
+def test_an_end_takes_more_passes_while_nothing_failed() -> None:
+    """The bug would have to show there."""
+    assert not is_usable(passed(VERSION, 13), index=0)
+    assert is_usable(passed(VERSION, 14), index=0)
+    assert is_usable(passed(VERSION, 5), index=0, seen=Seen({4: Outcome.FAIL}))
+
+
+def test_where_requests_fail_now_and_then_a_pass_takes_more() -> None:
+    """As a boot of this run would be asked more."""
+    assert not is_usable(passed(VERSION, 3), seen=MIXED)
+    assert is_usable(passed(VERSION, 60), seen=MIXED)
+
+
+def test_boots_do_not_add_up() -> None:
+    """One of them has to have been asked enough."""
+    twice = passed(VERSION, 4).after(None)
+    assert not is_usable(passed(VERSION, 4).after(twice))
+    assert is_usable(passed(VERSION, 5).after(twice))
 
 
 def test_a_crash_is_settled_by_one() -> None:
@@ -368,28 +407,34 @@ def test_a_crash_is_settled_by_one() -> None:
     crash = failed(VERSION, "died", fails=1).model_copy(
         update={"failure_kind": FailureKind.CRASHED}
     )
-    assert usable(crash, 0.95, None, None)
-    assert usable(crash, 0.95, Counts(5, 5), FailureKind.CRASHED)
-    assert not usable(crash, 0.95, None, BUG)
+    assert is_usable(crash)
+    assert is_usable(crash, FailureKind.CRASHED, seen=MIXED)
+    assert not is_usable(crash, BUG)
 
 
-def test_a_pass_with_another_failure_settles_nothing() -> None:
-    seen = Tally(passes=30, other=1)
-    record = passed(VERSION).model_copy(update={"observations": seen})
-    assert not usable(record, 0.95, None, None)
+def test_a_failure_of_another_kind_is_neither() -> None:
+    """The passes beside it count, itself does not."""
+    for passes, settles in ((5, True), (4, False)):
+        seen = Tally(passes=passes, other=1, kinds={"crashed": 1})
+        record = passed(VERSION).model_copy(update={"observations": seen})
+        assert is_usable(record) is settles
 
 
-@given(
-    st.integers(0, 400),
-    st.floats(0.5, 0.999),
-    st.none() | st.builds(Counts, st.integers(0, 50), st.integers(1, 50)),
-)
-def test_a_pass_carries_its_confidence(
-    passes: int, confidence: float, weakest: Counts | None
-) -> None:
-    """A pass settles exactly what it is sure enough of, in this run's light."""
-    enough = passes > 0 and pass_confidence(passes, weakest) >= confidence
-    assert usable(passed(VERSION, passes), confidence, weakest, None) is enough
+@given(st.integers(0, 60), st.integers(0, 60), st.floats(0.5, 0.999))
+def test_a_pass_carries_its_confidence(passes: int, asked: int, confidence: float) -> None:
+    """A pass settles exactly what a boot of this run would, and so does its control."""
+    needed = passes_needed(confidence)
+    record = passed(VERSION, passes)
+    assert is_usable(record, confidence=confidence) is (passes >= needed)
+    tally = Tally(passes=asked)
+    control = ControlRecord(model="m", outcome=Outcome.PASS, observations=tally)
+    both = record.model_copy(update={"control": control})
+    enough = passes >= needed and asked >= needed
+    assert is_usable(both, confidence=confidence) is enough
+    rare = passes_to_show(1 / 4, confidence)
+    assert is_usable(both, confidence=confidence, control=Counts(3, 1)) is (
+        passes >= needed and asked >= rare
+    )
 
 
 def test_a_record_names_its_origin(tmp_path: Path) -> None:
@@ -448,4 +493,5 @@ def test_what_this_run_saw_itself_is_not_given_up_for_an_earlier_run(
         own_trials.test(VERSIONS.index(VERSION), threading.Event())
     [record] = [e["record"] for e in told if e["event"] is EventKind.TRIAL_FINISHED]
     assert record["earlier_run"] == (None if begun else "earlier")
-    assert record["observations"] == {"pass": 0 if begun else 18, "fail": int(begun), "other": 0}
+    seen = {"pass": 0 if begun else 18, "fail": int(begun), "other": 0, "kinds": {}}
+    assert record["observations"] == seen

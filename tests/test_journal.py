@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from made import TOKEN, failed, passed, settings, skipped
 from vbisect.errors import HostError, UsageError
 from vbisect.probes import FailureKind
+from vbisect.reasons import SkipReason
 from vbisect.run.journal import EventKind, Journal, read_journal, repair_torn_line
-from vbisect.run.records import Finding, Status
+from vbisect.run.records import Finding, Seconds, Status, Tally, TrialRecord
 from vbisect.run.state import RunState, load_state, replay
-from vbisect.search import Counts, Outcome
+from vbisect.search import CRASHED, Boot, Counts, Outcome
 
 shared_directory = hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 Texts = st.text(max_size=20) | st.sampled_from(["\ud800", "\u2028", "\x85", "\r\n", '"\\', "\x00"])
@@ -157,8 +158,10 @@ def test_a_state_is_what_its_events_say(tmp_path: Path) -> None:
         3: Outcome.SKIP,
         4: Outcome.SKIP,
     }
-    assert state.reference is FailureKind.CHOICES_MISSING
-    assert state.boots == {0: (Counts(0, 5),), 1: (Counts(7, 2),)}
+    assert state.reference == FailureKind.CHOICES_MISSING
+    bug = str(FailureKind.CHOICES_MISSING)
+    assert state.boots == {0: (Boot(0, {bug: 5}),), 1: (Boot(7, {bug: 2}),), 4: (Boot(),)}
+    assert state.seen().boots == {0: (Counts(0, 5),), 1: (Counts(7, 2),), 4: (Counts(),)}
     assert state.partial["0.29.0"].tally.passes == 3
     assert state.seconds == 10
     second = [at(40, EventKind.RUN_RESUMED), finished(45, passed("0.29.0"))]
@@ -167,6 +170,88 @@ def test_a_state_is_what_its_events_say(tmp_path: Path) -> None:
     assert state.partial == {}
     assert state.outcomes[2] is Outcome.PASS
     assert state.seconds == 15, "the time between the sessions is not counted"
+
+
+def kinds(version: str, seen: dict[str, int], outcome: Outcome = Outcome.FAIL) -> TrialRecord:
+    """A boot that failed in these kinds only, as recorded while any of them was the bug."""
+    first = next(iter(seen))
+    skip = outcome is Outcome.SKIP
+    return TrialRecord(
+        version=version,
+        outcome=outcome,
+        reason=SkipReason.DIFFERENT_FAILURE if skip else None,
+        signature=f"told: {first}",
+        signatures={kind: f"told: {kind}" for kind in seen},
+        failure_kind=None if skip else FailureKind(first),
+        observations=Tally(fails=0 if skip else sum(seen.values()), kinds=seen),
+        seconds=Seconds(boot=9.0),
+    )
+
+
+BUG, CRASH = str(FailureKind.CHOICES_MISSING), CRASHED
+
+
+def test_records_are_told_anew_once_the_bug_is_another(tmp_path: Path) -> None:
+    """A crash at the low end comes first, then what fails steadily at the high one."""
+    crash = kinds("0.27.1", {CRASH: 1})
+    state = replay(settings(), [at(0, EventKind.RUN_STARTED), finished(1, crash)], tmp_path)
+    assert state.reference is None, "one crash may have any cause"
+    alone = state.records["0.27.1"]
+    assert (alone.outcome, alone.reason) == (Outcome.SKIP, SkipReason.DIFFERENT_FAILURE)
+    assert alone.detail == "told: crashed; one crash may have any cause"
+    assert state.seen().outcomes == {}, "it is looked at again"
+    state.apply(finished(2, crash))
+    assert state.reference == CRASH
+    assert state.records["0.27.1"].outcome is Outcome.FAIL
+    assert state.records["0.27.1"].signature == "told: crashed"
+    assert state.seen().boots == {0: (Counts(0, 1), Counts(0, 1))}
+    state.apply(finished(3, kinds("0.32.0", {BUG: 5}, Outcome.SKIP)))
+    assert state.reference == BUG, "two crashes are too few beside what fails steadily"
+    crashed, steady = state.records["0.27.1"], state.records["0.32.0"]
+    assert (steady.outcome, steady.reason, steady.detail) == (Outcome.FAIL, None, None)
+    assert (steady.signature, steady.failure_kind) == (f"told: {BUG}", FailureKind.CHOICES_MISSING)
+    assert steady.observations == Tally(fails=5, kinds={BUG: 5})
+    assert (crashed.outcome, crashed.reason) == (Outcome.SKIP, SkipReason.DIFFERENT_FAILURE)
+    assert crashed.detail == f"told: crashed; the bug is another failure ({BUG})"
+    assert (crashed.failure_kind, crashed.observations.fails) == (None, 0)
+    assert crashed.observations == Tally(other=2, kinds={CRASH: 2})
+    assert crashed.boots == (Tally(other=1, kinds={CRASH: 1}),) * 2
+    assert state.seen().outcomes == {4: Outcome.FAIL}
+
+
+def test_a_record_is_told_by_the_bug() -> None:
+    """Passes stay, failures of another kind are neither, and nothing is lost on the way."""
+    seen = Tally(passes=3, fails=2, other=1, kinds={BUG: 2, CRASH: 1})
+    record = kinds("0.28.0", {BUG: 2, CRASH: 1}).model_copy(update={"observations": seen})
+    record = record.after(None)
+    other = record.told_by(CRASH, Outcome.FAIL, CRASH)
+    assert other.observations == Tally(passes=3, fails=1, other=2, kinds=seen.kinds)
+    assert other.boots == (other.observations,)
+    assert (other.signature, other.failure_kind) == ("told: crashed", FailureKind.CRASHED)
+    clean = record.told_by("server error", Outcome.PASS, "server error")
+    assert (clean.outcome, clean.signature, clean.failure_kind) == (Outcome.PASS, None, None)
+    assert clean.observations == Tally(passes=3, other=3, kinds=seen.kinds)
+    assert clean.told_by(BUG, Outcome.FAIL, BUG) == record
+
+
+def test_a_record_without_kinds_fails_in_the_kind_it_has(tmp_path: Path) -> None:
+    """Older journals have no kinds: such a failure and one of today are the same bug."""
+    old = finished(1, failed("0.27.1", "returned 1 of 2 choices"))
+    for tally in (old["record"]["observations"], *old["record"]["boots"]):
+        del tally["kinds"]
+    del old["record"]["signatures"]
+    state = replay(settings(), [at(0, EventKind.RUN_STARTED), old], tmp_path)
+    state.apply(finished(2, kinds("0.28.0", {BUG: 5})))
+    state.apply(finished(3, passed("0.32.0")))
+    assert state.reference == BUG
+    assert [state.outcomes[index] for index in (0, 1, 4)] == [
+        Outcome.FAIL,
+        Outcome.FAIL,
+        Outcome.PASS,
+    ]
+    assert state.seen().boots == {0: (Counts(0, 5),), 1: (Counts(0, 5),), 4: (Counts(18, 0),)}
+    given = replay(settings(failure="returned"), [at(0, EventKind.RUN_STARTED), old], tmp_path)
+    assert given.seen().boots == {0: (Counts(0, 5),)}
 
 
 @pytest.mark.parametrize(

@@ -63,24 +63,30 @@ def actual_world(stage: Stage, at: int, change: Change) -> list[Outcome]:
 
 def boots(stage: Stage, searched: list[Outcome], order: int) -> int:
     """Servers that a search starts when its trials end in a random order."""
+    return len(searched_by(stage, searched, order))
+
+
+def searched_by(stage: Stage, searched: list[Outcome], order: int) -> list[int]:
+    """The candidates of which a search starts servers, one again for each further boot."""
     start = Seen(dict.fromkeys(stage.excluded, S), cheap_skips=stage.excluded | stage.missing)
     searcher = Searcher(stage.aim, searched, stage.jobs, stage.costs, seen=start)
     searcher.run(random.Random(order))
-    return len(set(searcher.begun) - stage.missing)
+    return [index for index in searcher.begun if index not in stage.missing]
 
 
 @settings(max_examples=25, derandomize=True)  # what is foretold is drawn, so not proven
 @given(stages(), st.data())
 def test_no_run_takes_more_boots_than_foretold(stage: Stage, data: st.DataObject) -> None:
-    """Wherever the change is, in whatever order trials end; and never more than there are."""
+    """Wherever the change is, in whatever order trials end; nor more builds than there are."""
     at = data.draw(st.integers(1, stage.aim.count - 1))
     change = data.draw(st.sampled_from(list(Change)))
-    took = boots(stage, actual_world(stage, at, change), data.draw(st.integers(0, 99)))
+    took = searched_by(stage, actual_world(stage, at, change), data.draw(st.integers(0, 99)))
     told = foreseen(stage)
-    assert took <= told.boots_most <= len(stage.testable)
+    assert len(took) <= told.boots_most
     assert round(told.boots_mean, 6) <= told.boots_most
     assert round(told.seconds_mean, 6) <= told.seconds_most
-    assert told.bytes_most == told.boots_most * GIGABYTE
+    builds = min(told.boots_most, len(stage.testable))
+    assert len(set(took)) * GIGABYTE <= told.bytes_most <= builds * GIGABYTE
 
 
 @settings(max_examples=25)
@@ -97,7 +103,9 @@ def test_one_server_and_nothing_to_fetch_is_foretold_exactly(stage: Stage) -> No
         boots(stage, [S if o is S else side for o in actual_world(stage, 1, Change.FIX)], 0)
         for side in (P, F)
     ]
-    assert max(took + nothing_changes) == foreseen(stage).boots_most
+    sides = {index: (P, F)[place % 2] for place, index in enumerate(stage.testable)}
+    with_each = boots(stage, [sides.get(index, S) for index in range(stage.aim.count)], 0)
+    assert max([*took, *nothing_changes, with_each]) == foreseen(stage).boots_most
 
 
 @pytest.mark.parametrize("count", [0, 1])
@@ -110,10 +118,11 @@ def test_too_few_to_test(count: int) -> None:
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_two_candidates_with_a_hint(jobs: int) -> None:
-    """The ends are all there is."""
+    """The ends are all there is; each is booted twice, also while a server is idle."""
     aim = Aim(2, weights=prior_weights(("0.28.0", "0.29.0"), "0.29.0"))
     told = foreseen(Stage(aim, costs(2), jobs=jobs))
-    assert (told.boots_most, told.boots_mean) == (2, 2)
+    assert (told.boots_most, told.boots_mean) == (4 + 1, 4), "one more for what was not drawn"
+    assert told.bytes_most == told.bytes_mean == 2 * GIGABYTE
 
 
 def test_releases_left_out_are_still_searched_around() -> None:
@@ -128,19 +137,22 @@ def test_releases_left_out_are_still_searched_around() -> None:
 
 
 def test_a_sweep_tests_everything_and_several_at_once_are_sooner() -> None:
-    """The same boots in a fraction of the time."""
+    """The same builds in a fraction of the time, and the sides of the change booted again."""
     alone = foreseen(Stage(Aim(12, sweep=True), costs(12)))
     together = foreseen(Stage(Aim(12, sweep=True), costs(12), jobs=4))
-    assert alone.boots_most == together.boots_most == alone.boots_mean == 12
+    assert alone.boots_mean == 12 + 2
+    assert alone.boots_mean <= together.boots_mean < 12 + 3
+    for told in (alone, together):
+        assert told.bytes_most == told.bytes_mean == 12 * GIGABYTE
     assert alone.seconds_mean > 3 * together.seconds_mean
 
 
 def test_the_time_adds_up() -> None:
-    """Two releases: fetched, booted, and asked five times if bad or eighteen times if good."""
+    """Two releases: fetched once, booted twice each, and asked five times in each boot."""
     stage = Stage(Aim(2), costs(2, 100, frozenset({1})))
     taken = rehearse(stage, {0: F, 1: P})
-    assert taken.booted == (0, 1)
-    assert taken.seconds == (100 + 150 + 5 * 2) + (150 + 18 * 2)
+    assert (taken.booted, taken.boots) == ((0, 1), 4)
+    assert taken.seconds == 100 + 4 * (150 + 5 * 2)
 
 
 def test_builds_on_disk_are_preferred_and_save_time() -> None:
@@ -198,6 +210,6 @@ def test_a_plan_reckons_with_this_hosts_times(
     plan = json.loads(vbisect("plan", *CPU, *asked).stdout)
     assert (plan["fetch"], plan["boot"], plan["request"]) == (30, 1000, 3)
     assert plan["learnt_from"] == 1
-    # a passing end is asked twice as often as others where it is asked first
-    boots = 2 * (30 + 1000)
-    assert boots + (5 + 18) * 3 <= plan["seconds_mean"] <= boots + (5 + 36) * 3
+    # a passing end is asked 14 times where it is asked first
+    boots = 2 * 30 + 4 * 1000
+    assert boots + 4 * 5 * 3 <= plan["seconds_mean"] <= boots + (3 * 5 + 14) * 3

@@ -23,6 +23,7 @@ from vbisect.report.markdown import to_markdown
 from vbisect.report.rows import COLUMNS, finding, rows
 from vbisect.report.rows import tested_rows as shown_rows
 from vbisect.report.terminal import answer_lines
+from vbisect.run.answer import in_words
 from vbisect.run.records import Answer, Build, Finding, Status
 from vbisect.run.state import RunState
 from vbisect.search import Change
@@ -227,3 +228,26 @@ def test_every_reason_has_advice() -> None:
     assert set(ADVICE) == set(SkipReason)
     for sentence in ADVICE.values():
         assert sentence.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("share", "unit", "words"),
+    [
+        (0.0798, "request", "1 request of 12"),
+        (0.7764, "boot", "4 boots of 5"),
+        (0.5, "request", "1 request of 2"),
+        (0.999, "boot", "every boot"),
+    ],
+)
+def test_a_share_in_words(share: float, unit: str, words: str) -> None:
+    assert in_words(share, unit) == words
+
+
+@given(st.floats(1e-4, 1))
+def test_no_share_in_words_is_smaller_than_it_is(share: float) -> None:
+    """Nothing is said to be excluded that is not."""
+    words = in_words(share, "boot")
+    number, of = (1, 1) if words == "every boot" else (words.split()[0], words.split()[-1])
+    told = int(number) / int(of)
+    assert share <= told + 1e-9
+    assert told <= max(share * 1.34, share + 0.05)

@@ -24,7 +24,7 @@ BAD = Behaviour(
 GOOD = Behaviour(boot_seconds=0.3, request_seconds=0.1)
 # The ends come first, so 80.2 is the second to be tested: there the interruptions are.
 RELEASES = {"80.0": BAD, "80.1": GOOD, "80.2": GOOD}
-RUN = ("--from", "80.0", "--to", "80.2", "--n", "4", "--confidence", "0.83")  # four observations
+RUN = ("--from", "80.0", "--to", "80.2", "--n", "4", "--confidence", "0.8")  # one boot of three
 TESTED = {"80.0": 1, "80.1": 1, "80.2": 1}
 SOON = 4.0
 """Seconds within which everything below a killed vbisect has to be gone."""
@@ -135,13 +135,13 @@ def test_killed_at_every_step_of_a_trial(vbisect: Vbisect) -> None:
     assert after[: len(before)] == before
     assert counts(run_dir, "trial_finished") == TESTED
     assert counts(run_dir, "trial_started") == Counter(TESTED) + Counter({"80.2": 3})
-    # Recorded observations count: only the missing one is made.
-    assert counts(run_dir, "observation")["80.2"] == kept + 1
+    # Recorded observations count; a boot that was interrupted says nothing of the next one.
+    assert counts(run_dir, "observation")["80.2"] == kept + 3
     trial = done.trials["80.2"]
-    assert trial["observations"]["pass"] == kept + 1
+    assert trial["observations"]["pass"] == kept + 3
     assert f"{kept} observations are from before an interruption." in trial["notes"]
     # Each server that was asked is a boot of its own.
-    assert [boot["pass"] for boot in trial["boots"]] == [1, 2, 1]
+    assert [boot["pass"] for boot in trial["boots"]] == [1, 2, 3]
 
 
 def test_killed_together_with_its_guards(vbisect: Vbisect) -> None:

@@ -131,7 +131,9 @@ def test_a_run_directory_holds_the_evidence(found: Done, vbisect: Vbisect) -> No
 def test_an_unserved_endpoint_is_a_skip_and_moves_the_end(vbisect: Vbisect) -> None:
     done = vbisect.run(*GENERATE)
     assert done.returncode == 0, done.stderr
-    for version in ("0.30.0", "0.31.0", "0.32.0"):
+    # 0.30.0 lies beyond the end that was found, and the change is on the other side of that
+    assert "0.30.0" not in done.trials
+    for version in ("0.31.0", "0.32.0"):
         trial = done.trials[version]
         assert (trial["outcome"], trial["reason"]) == ("skip", "endpoint not served")
         assert "--serve-arg" in trial["advice"]
@@ -282,7 +284,7 @@ def test_left_out_releases_are_not_started(made: Vbisect) -> None:
     done = made.run("--from", "50.0", "--to", "50.5", *QUICK, "--skip", "50.1..50.4")
     assert done.returncode == 3
     assert set(done.trials) == {"50.0", "50.5"}
-    assert done.json["excluded"] == ["50.1", "50.2", "50.3", "50.4"]
+    assert done.json["left_out"] == ["50.1", "50.2", "50.3", "50.4"]
     assert done.json["answer"]["suspects"] == ["50.1", "50.2", "50.3", "50.4", "50.5"]
     one = made.run("--from", "50.2", "--to", "50.5", *QUICK, "--skip", "50.5")
     assert one.json["range"]["to"]["tested"] == "50.4"

@@ -96,7 +96,7 @@ def test_a_release_fails_as_long_as_any_variation_fails(vbisect: Vbisect) -> Non
     assert outcomes(fixed) == dict.fromkeys(names, "pass")
     assert "n=8: returned 1 of 8 choices; stream: the stream broke off" in first["signature"]
     assert of(first, "n=8")["failure_kind"] == "choices missing"
-    assert {v["observations"]["pass"] for v in fixed["variations"]} == {1}
+    assert {v["observations"]["pass"] for v in fixed["variations"]} == {2}
     folder = done.run_dir / "trials" / "60.3"
     asked = [json.loads(line) for line in (folder / "responses.jsonl").read_text().splitlines()]
     assert {line["variation"].partition(",")[0] for line in asked} == set(names)
@@ -107,7 +107,7 @@ def test_a_release_fails_as_long_as_any_variation_fails(vbisect: Vbisect) -> Non
     with (done.run_dir / "table.csv").open() as table:
         rows = {row["version"]: row for row in csv.DictReader(table)}
     assert rows["60.0"]["variation stream"].startswith("fail 0/")
-    assert rows["60.3"]["variation n=0"] == "pass 1/0"
+    assert rows["60.3"]["variation n=0"] == "pass 2/0"
     report = (done.run_dir / "report.md").read_text()
     assert "| version | n=1 | n=2 | n=8 |" in report
     assert "all of them decide" in report

@@ -86,6 +86,20 @@ ADVICE: dict[SkipReason, str] = {
 """A sentence a person can act on, for each reason."""
 
 
+CAN_PASS = frozenset(
+    {
+        SkipReason.OUT_OF_MEMORY,
+        SkipReason.PORT_TAKEN,
+        SkipReason.EXITED_BEFORE_READY,
+        SkipReason.BOOT_TIMEOUT,
+        SkipReason.SERVER_ERROR,
+        SkipReason.NO_ANSWER,
+        SkipReason.COMMAND_TIMEOUT,
+    }
+)
+"""Reasons that need not be there at the next boot: such a skip is tried again before it counts."""
+
+
 class Untestable(Exception):
     """Raised wherever a trial cannot go on; the trial becomes a skip.
 

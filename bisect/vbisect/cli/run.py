@@ -91,6 +91,10 @@ def run(
     hint: Annotated[
         str | None, typer.Option(help="The release it probably came with: tested early.")
     ] = None,
+    failure: Annotated[
+        str | None,
+        typer.Option(help="Only failures told with this text are the bug (both ends decide)."),
+    ] = None,
     max_skips: Annotated[
         int, typer.Option(help="Boots that may end in a skip between the two sides.")
     ] = 10,
@@ -218,6 +222,7 @@ def run(
             sweep=sweep,
             find_all=find_all,
             hint=hint,
+            failure=failure,
             max_skips=max_skips,
             fresh=fresh,
             confidence=confidence,

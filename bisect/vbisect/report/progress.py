@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from vbisect.report.rows import finding, tested_rows
 from vbisect.run.journal import Event, EventKind
 from vbisect.run.records import ControlRecord, TrialRecord
 from vbisect.run.state import RunState
-from vbisect.search import expected_trials, flaky, remaining_range
+from vbisect.search import boots_needed, flaky, open_range
 from vbisect.text import one_line
 
 if TYPE_CHECKING:
@@ -39,18 +40,18 @@ def progress() -> Iterator[Display]:
 
 
 def remaining(state: RunState) -> str:
-    """The range still in question and how many trials it takes, in one line."""
-    settings = state.settings
-    count, outcomes = len(settings.versions), state.outcomes
-    if flaky(state.seen()):
+    """The range still in question and about how many boots it takes, in one line."""
+    settings, aim, seen = state.settings, state.aim, state.seen()
+    if flaky(seen):
         return f"releases flake: going on until {settings.confidence:g} is reached"
-    stretch = remaining_range(count, outcomes)
+    stretch = open_range(aim, seen)
     if stretch is None:
-        return "nothing left to test"
+        return "the ends agree: booted again to be sure of it" if seen.judged else "nothing to test"
     low, high = (settings.versions[index] for index in stretch)
-    trials = expected_trials(count, outcomes, sweep=settings.sweep)
-    more = f"at most {trials} more trial{'s' * (trials > 1)}" if trials else "no more trials"
-    return f"between {low} and {high}; {more} if none is skipped"
+    again = sum(max(0, boots_needed(settings.confidence) - seen.tries(index)) for index in stretch)
+    between = [i for i in range(*stretch) if i not in seen.outcomes]
+    new = len(between) if settings.sweep else math.ceil(math.log2(len(between) + 1))
+    return f"between {low} and {high}; about {new + again} more boot{'s' * (new + again != 1)}"
 
 
 class PlainLines:

@@ -31,6 +31,7 @@ def summary(state: RunState, run_dir: Path, on: str | None = None) -> dict[str, 
         "status": finding.status if finding else Status.INTERRUPTED,
         "message": finding.message if finding else "vbisect was killed; the run can be resumed",
         "answer": answer,
+        "excluded": finding.excluded if finding else None,
         "changes": [a.model_dump(mode="json") for a in finding.changes] if finding else [],
         "range": {
             "from": {
@@ -53,7 +54,7 @@ def summary(state: RunState, run_dir: Path, on: str | None = None) -> dict[str, 
         "variations": list(names(state)),
         "bisect_on": settings.suite.bisect_on if settings.suite else None,
         "candidates": list(settings.versions),
-        "excluded": list(settings.excluded),
+        "left_out": list(settings.excluded),
         "trials": [_trial(record) for record in state.records.values()],
         "notes": state.notes,
         "warnings": list(finding.warnings) if finding else [],
@@ -65,6 +66,13 @@ def summary(state: RunState, run_dir: Path, on: str | None = None) -> dict[str, 
 
 
 def _trial(record: TrialRecord) -> dict[str, Any]:
-    data = record.model_dump(mode="json", by_alias=True)
+    kinds = {"kinds": True}  # the journal has them: which is the bug is in the tally
+    part = {"observations": kinds, "boots": {"__all__": kinds}}
+    variations = {"variations": {"__all__": part}}
+    data = record.model_dump(
+        mode="json",
+        by_alias=True,
+        exclude=part | variations | {"control": part | variations},  # type: ignore[arg-type]
+    )
     data["advice"] = ADVICE[record.reason] if record.reason else None
     return data

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from dataclasses import asdict
+from functools import reduce
 
 from vbisect.reasons import SkipReason
 from vbisect.run.records import Answer, Finding, Status, TrialRecord
@@ -12,11 +15,12 @@ from vbisect.search import (
     Boundary,
     Change,
     Conclusion,
+    Counts,
     Find,
     Outcome,
     Verdict,
     conclude_seen,
-    pass_confidence,
+    other_ends_kind,
 )
 
 _TESTABLE = {SkipReason.EXCLUDED, SkipReason.DIFFERENT_FAILURE}
@@ -46,6 +50,7 @@ def finding_of(state: RunState) -> Finding:
         tested_from=versions[ends.low] if ends else None,
         tested_to=versions[ends.high] if ends else None,
         warnings=_warnings(state, conclusion, changes),
+        excluded=asdict(conclusion.excluded) if conclusion.excluded else None,
     )
 
 
@@ -104,8 +109,8 @@ def _verdict(state: RunState, conclusion: Conclusion, answer: Answer | None) -> 
     if unsure and not state.aim.several and not answer.exact:
         return (
             Status.INCONCLUSIVE,
-            f"probably {verb} in one of {', '.join(answer.suspects)}: the releases flake, and what "
-            f"was seen does not carry a confidence of {settings.confidence:g} for one of them",
+            f"probably {verb} in one of {', '.join(answer.suspects)}: what was seen does not carry "
+            f"a confidence of {settings.confidence:g} for one of them",
         )
     last = f"{answer.last_before} {reckoned(state, answer)} the last {before} release"
     if answer.exact:
@@ -137,7 +142,7 @@ def reckoned(state: RunState, answer: Answer) -> str:
 def _what_is_unsure(state: RunState, conclusion: Conclusion) -> str:
     """Why a change that is sure is not all of the answer."""
     if not state.aim.several:
-        return "the releases flake, and not enough was seen of them"
+        return "not enough was seen of the releases beside it"
     doubtful = [state.settings.versions[index] for index in conclusion.doubtful]
     if not doubtful:
         return "another change is not as sure"
@@ -169,24 +174,35 @@ def _no_change(
             kind = "change" if state.settings.find is Find.AUTO else state.settings.find
             told = f"whether there is a {kind} in range is not sure"
             return Status.INCONCLUSIVE, f"{told}: it {_seen_between(state, sure[-1])}"
-        return Status.INCONCLUSIVE, "the releases flake, and what was seen allows no answer"
+        return Status.INCONCLUSIVE, "what was seen allows no answer"
+    if conclusion.verdict is Verdict.OTHER_CHANGE and not conclusion.boundaries:
+        return Status.NONE, f"no {state.settings.find} in range ({_tested(state, tested)})"
     if conclusion.verdict is Verdict.OTHER_CHANGE:
         between = _seen_between(state, conclusion.boundaries[-1])
         return Status.NONE, f"no {state.settings.find} in range: it {between}"
     told = _tested(state, tested)
-    outcomes = Counter(record.outcome for record in tested)
-    if outcomes[Outcome.FAIL] and outcomes[Outcome.PASS]:
+    seen = reduce(Counts.plus, (record.observations.counts for record in tested), Counts())
+    if seen.fails and seen.passes:
+        told = f"{seen.fails} of {seen.total} requests failed; {told}"
         return Status.NONE, f"fails now and then, in no release more than in others ({told})"
-    if outcomes[Outcome.FAIL]:
-        return Status.NONE, f"fails in every tested release ({told})"
-    unsure = [
-        record.version
-        for record in tested
-        if pass_confidence(record.observations.passes, None) < state.settings.confidence
-    ]
-    if unsure:
-        return Status.INCONCLUSIVE, f"never failed, but too little was seen of {', '.join(unsure)}"
-    return Status.NONE, f"passes in every tested release ({told})"
+    every = f"{'fails' if seen.fails else 'passes'} in every tested release ({told})"
+    excluded = conclusion.excluded
+    if excluded is None:
+        return Status.NONE, every
+    what = "what passes" if seen.fails else "a failure"
+    request, boot = in_words(excluded.per_request, "request"), in_words(excluded.per_boot, "boot")
+    return Status.NONE, f"{every}; {what} would have shown if in {request}, or in {boot}"
+
+
+def in_words(share: float, unit: str) -> str:
+    """A share for people, at least as large: 0.08 is "1 request of 12", 0.78 "4 requests of 5"."""
+    if share <= 0.3:
+        return f"1 {unit} of {math.floor(1 / share)}"
+    for of in range(2, 21):
+        number = math.ceil(share * of - 1e-9)
+        if number < of and number / of - share < 0.05:
+            return f"{number} {unit}{'s' * (number > 1)} of {of}"
+    return f"every {unit}"
 
 
 def _seen_between(state: RunState, change: Boundary) -> str:
@@ -223,6 +239,12 @@ def _warnings(
             "--fresh tests again"
         )
     warnings += _flakes(state, conclusion)
+    bug = state.reference
+    if (other := other_ends_kind(state.boots, bug)) is not None and state.settings.failure is None:
+        warnings.append(
+            f"the ends fail in different ways, {bug} and {other}: this is about the first, which "
+            "is steadier or older. --failure TEXT chooses by a piece of what a failure is told as"
+        )
     longest = state.aim.longest_agreeing
     if state.settings.find_all and longest and len(state.records) < len(state.settings.versions):
         within = "one release" if longest == 1 else f"{longest} releases"
@@ -283,7 +305,7 @@ def elsewhere(state: RunState, changes: tuple[Answer, ...]) -> list[str]:
 def moved_ends(state: RunState, low: int, high: int) -> list[str]:
     """What to say of candidates below ``low`` and above ``high`` that could not be tested.
 
-    Nothing of a side where there are none, or where some have not been tried.
+    Nothing of a side where there are none, or whose end has not been tried.
     """
     versions, outcomes = state.settings.versions, state.outcomes
     texts = []
@@ -291,18 +313,22 @@ def moved_ends(state: RunState, low: int, high: int) -> list[str]:
         ("LOWER", versions[0], versions[low], range(low)),
         ("UPPER", versions[-1], versions[high], range(high + 1, len(versions))),
     ):
-        if beyond and all(outcomes.get(index) is Outcome.SKIP for index in beyond):
+        tried = [index for index in beyond if index in outcomes]
+        outermost = versions.index(asked)
+        if outermost in tried and all(outcomes[index] is Outcome.SKIP for index in tried):
             why = Counter(
                 str(record.reason)
                 if (record := state.records.get(versions[i]))
                 else SkipReason.EXCLUDED
-                for i in beyond
+                for i in tried
             )
             reasons = ", ".join(f"{number} {reason}" for reason, number in why.most_common())
-            verb = "was" if len(beyond) == 1 else "were"
+            verb = "was" if len(tried) == 1 else "were"
             told = "cannot be tested" if not _TESTABLE & set(why) else f"{verb} not judged"
+            between = len(beyond) - len(tried)
+            untested = f"; {between} between them left out" if between else ""
             texts.append(
-                f"THE {which} END MOVED from {asked} to {tested}: {len(beyond)} "
-                f"candidate{'s' * (len(beyond) > 1)} beyond it {told} ({reasons})."
+                f"THE {which} END MOVED from {asked} to {tested}: {len(tried)} "
+                f"candidate{'s' * (len(tried) > 1)} beyond it {told} ({reasons}){untested}."
             )
     return texts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -12,7 +12,7 @@ from vbisect.run.journal import EventKind
 from vbisect.run.records import ControlRecord, TrialRecord, TrialSpec
 from vbisect.run.runtimes.interface import Fetched
 from vbisect.run.trial import Emit, TearDown, run_trial
-from vbisect.search import BootContext, Counts, Outcome, judge_boot, pass_confidence, weakest
+from vbisect.search import BootContext, Counts, Outcome, judge_boot, passes_to_show, rarest
 from vbisect.search.boot import MOST_REQUESTS
 
 FOLDER = "control"
@@ -60,20 +60,18 @@ def control_wanted(
     return record.reason not in _EVERY_MODEL
 
 
-def control_context(context: BootContext, record: TrialRecord) -> BootContext:
+def control_context(
+    context: BootContext, record: TrialRecord, failing: Iterable[Counts]
+) -> BootContext:
     """What judging the control needs to know, in the trial whose model came to ``record``.
 
     To pass, it has to be asked often enough that the bug would have shown, were it as rare as in
-    the failing release where it is rarest; unless that takes more than one boot is good for.
+    the ``failing`` release where it is rarest; unless that takes more than one boot is good for.
     """
-    failing = [record.observations.counts] if record.outcome is Outcome.FAIL else []
-    if context.weakest is not None:
-        failing.append(Counts(*context.weakest))
-    rarest = weakest(failing)
-    if rarest is not None and pass_confidence(MOST_REQUESTS, rarest) < context.confidence:
-        rarest = None
-    told = (rarest.passes, rarest.fails) if rarest else None
-    return BootContext(context.confidence, weakest=told)
+    own = [record.observations.counts] if record.outcome is Outcome.FAIL else []
+    needed = passes_to_show(rarest((*failing, *own)), context.confidence)
+    clean = needed if needed <= MOST_REQUESTS else passes_to_show(1.0, context.confidence)
+    return BootContext(context.confidence, clean, bad=context.bad, good=context.good)
 
 
 def run_control(

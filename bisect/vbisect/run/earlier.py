@@ -12,7 +12,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from math import inf
@@ -28,7 +28,7 @@ from vbisect.run.journal import Event, EventKind, read_journal
 from vbisect.run.records import ControlRecord, TrialRecord
 from vbisect.run.settings import RunSettings
 from vbisect.run.state import replay
-from vbisect.search import Counts, Outcome, judge
+from vbisect.search import BootContext, Outcome, judge_boot
 from vbisect.text import is_secret_name
 
 MOST_RUNS = 200
@@ -204,28 +204,21 @@ def earlier_runs(results: Path, own: Path | None = None) -> list[EarlierRun]:
 
 
 def usable(
-    record: TrialRecord,
-    confidence: float,
-    weakest: Counts | None,
-    reference: FailureKind | None,
+    record: TrialRecord, context: BootContext, control: BootContext, reference: str | None
 ) -> bool:
-    """Whether the ``record`` of an earlier run settles its release in this one, at ``confidence``.
+    """Whether the ``record`` of an earlier run settles its release in this one.
 
-    ``weakest`` is this run's failing release that fails least often, and ``reference`` the kind of
-    failure that is its bug; both are ``None`` as long as nothing has failed.
+    ``context`` and ``control`` are those of a boot that would be made instead, ``reference`` is the
+    kind of failure that is this run's bug; ``None`` as long as nothing has failed.
     """
-    control = record.control
-    if control is not None and not _carries(control, confidence, weakest):
+    if record.control is not None and not _carries(record.control, control):
         return False
-    seen = record.observations
-    if record.outcome is Outcome.FAIL:
-        if reference is not None and record.failure_kind is not reference:
-            return False
-        if record.failure_kind is FailureKind.CRASHED:
-            return seen.fails > 0  # a crash ends the boot: more than one cannot be seen of it
-    elif seen.other:
+    if record.outcome is Outcome.FAIL and reference not in (None, record.failure_kind):
         return False
-    return judge(seen.counts, confidence, weakest) is record.outcome
+    if record.failure_kind is FailureKind.CRASHED:
+        return True  # a crash ends the boot: more than one cannot be seen of it
+    context = replace(context, earlier=())
+    return any(judge_boot(boot.counts, context) is not None for boot in record.boots)
 
 
 def _is_judged(record: TrialRecord, settings: RunSettings | None) -> bool:
@@ -237,11 +230,10 @@ def _is_judged(record: TrialRecord, settings: RunSettings | None) -> bool:
     return Outcome.SKIP not in outcomes
 
 
-def _carries(control: ControlRecord, confidence: float, weakest: Counts | None) -> bool:
+def _carries(control: ControlRecord, context: BootContext) -> bool:
     """Whether the control was asked often enough for this run."""
-    counts = control.observations.counts
     crashed = control.failure_kind is FailureKind.CRASHED
-    return crashed or judge(counts, confidence, weakest) is control.outcome
+    return crashed or judge_boot(control.observations.counts, context) is control.outcome
 
 
 def _asked(settings: RunSettings, version: str) -> tuple[object, ...] | None:
@@ -271,6 +263,7 @@ def _asked(settings: RunSettings, version: str) -> tuple[object, ...] | None:
         settings.model,
         settings.model_path,
         settings.n_choices,
+        settings.failure,
         settings.suite,
         settings.command,
         control,

@@ -45,11 +45,13 @@ def foresee(stage: Stage, size: Callable[[Sequence[int]], float]) -> Forecast:
     usual = usual or [(1.0, rehearsal) for rehearsal in rest]
     drawn = _with_dice(stage, [truth for _, truth in likely])
     every = [*(rehearsal for _, rehearsal in usual), *rest, *drawn]
-    boots = max(len(rehearsal.booted) for rehearsal in every)
+    boots = max(rehearsal.boots for rehearsal in every)
+    builds = max(len(rehearsal.booted) for rehearsal in every)
     seconds = max(rehearsal.seconds for rehearsal in every)
     if drawn:
         dearest = max(stage.costs.fetch[index] for index in stage.testable)
-        boots = min(boots + _BEYOND_DRAWN, len(stage.testable))
+        boots += _BEYOND_DRAWN
+        builds = min(builds + _BEYOND_DRAWN, len(stage.testable))
         seconds += _BEYOND_DRAWN * (dearest + stage.costs.boot)
 
     def average(of: Callable[[Rehearsal], float]) -> float:
@@ -58,8 +60,8 @@ def foresee(stage: Stage, size: Callable[[Sequence[int]], float]) -> Forecast:
 
     return Forecast(
         boots_most=boots,
-        boots_mean=average(lambda rehearsal: len(rehearsal.booted)),
-        bytes_most=_most_bytes(stage, every, boots, size),
+        boots_mean=average(lambda rehearsal: rehearsal.boots),
+        bytes_most=_most_bytes(stage, every, builds, size),
         bytes_mean=average(lambda rehearsal: size(rehearsal.booted)),
         seconds_most=seconds,
         seconds_mean=average(lambda rehearsal: rehearsal.seconds),
@@ -67,11 +69,11 @@ def foresee(stage: Stage, size: Callable[[Sequence[int]], float]) -> Forecast:
 
 
 def _most_bytes(
-    stage: Stage, every: Sequence[Rehearsal], boots: int, size: Callable[[Sequence[int]], float]
+    stage: Stage, every: Sequence[Rehearsal], builds: int, size: Callable[[Sequence[int]], float]
 ) -> float:
-    """What the largest rehearsal downloads, with the largest builds for boots beyond it."""
+    """What the largest rehearsal downloads, with the largest builds for those beyond it."""
     most = max(size(rehearsal.booted) for rehearsal in every)
-    beyond = boots - max(len(rehearsal.booted) for rehearsal in every)
+    beyond = builds - max(len(rehearsal.booted) for rehearsal in every)
     largest = max((size([index]) for index in stage.testable), default=0.0)
     return min(most + beyond * largest, size(stage.testable))
 

@@ -56,6 +56,7 @@ class RunOptions:
     sweep: bool = False
     find_all: bool = False
     hint: str | None = None
+    failure: str | None = None
     max_skips: int = MAX_SKIPS
     fresh: bool = False
     confidence: float = 0.95

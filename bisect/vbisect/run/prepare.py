@@ -93,6 +93,7 @@ def prepare(options: RunOptions) -> RunSettings:
         sweep=options.sweep,
         find_all=options.find_all,
         hint=_hint(options.hint, chosen.candidates),
+        failure=options.failure,
         max_skips=options.max_skips,
         fresh=options.fresh,
         confidence=options.confidence,
@@ -242,6 +243,8 @@ def _hint(asked: str | None, candidates: Sequence[Release]) -> str | None:
 
 
 def _check_numbers(options: RunOptions) -> None:
+    if options.failure is not None and not options.failure.strip():
+        raise UsageError("--failure: it must be a piece of what the failure is told as.")
     if not 0.5 <= options.confidence < 1:
         raise UsageError(
             f"--confidence {options.confidence:g}: it must be at least 0.5 and below 1."

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from enum import StrEnum
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from vbisect.probes import CommandSettings, FailureKind, NChoicesSettings, SuiteSettings
 from vbisect.reasons import SkipReason
-from vbisect.search import BootContext, Change, Counts, Outcome
+from vbisect.search import CRASHED, Boot, BootContext, Change, Counts, Outcome
 
 
 class Frozen(BaseModel):
@@ -19,12 +21,21 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, populate_by_name=True)
 
 
+ANY_FAILURE, OTHER_FAILURE = "failure", "another failure"
+"""Kinds of failures where not their own kind tells the bug, but what the run looks for."""
+
+
 class Tally(Frozen):
-    """Observations of a release; ``other`` are failures of another kind than the run's."""
+    """Observations of a release; ``other`` are failures of another kind than the run's.
+
+    ``kinds`` has all failures by their kind, from which the other two follow once it is known which
+    one is the bug. It is empty where there are none, and where an older vbisect did not keep it.
+    """
 
     passes: int = Field(0, alias="pass")
     fails: int = Field(0, alias="fail")
     other: int = 0
+    kinds: dict[str, int] = {}
 
     @property
     def counts(self) -> Counts:
@@ -36,12 +47,27 @@ class Tally(Frozen):
         """All observations."""
         return self.passes + self.fails + self.other
 
+    def boot(self, kind: str = ANY_FAILURE) -> Boot:
+        """What the search takes one boot for; ``kind`` is that of failures recorded without."""
+        unknown = {kind: self.fails, OTHER_FAILURE: self.other}
+        kinds = self.kinds or {kind: number for kind, number in unknown.items() if number}
+        return Boot(self.passes, kinds)
+
+    def told_by(self, bug: str | None) -> Tally:
+        """The same, where ``bug`` is the kind of failure that counts."""
+        if not self.kinds:
+            return self
+        fails = self.kinds.get(bug or "", 0)
+        other = sum(self.kinds.values()) - fails
+        return self.model_copy(update={"fails": fails, "other": other})
+
     def plus(self, more: Tally) -> Tally:
         """Both together."""
         return Tally(
             passes=self.passes + more.passes,
             fails=self.fails + more.fails,
             other=self.other + more.other,
+            kinds=dict(Counter(self.kinds) + Counter(more.kinds)),
         )
 
 
@@ -127,8 +153,9 @@ class TrialSpec(Frozen):
     """Everything a trial depends on. ``earlier`` are observations of an interrupted try at it.
 
     ``context`` is what the search knows beside; it decides when enough was asked. ``reference`` is
-    how the failing end fails, of a suite ``bug`` is. ``folder`` is where in the release's folder
-    the evidence goes: a control's is kept apart.
+    the kind of failure that is the bug as far as is known, ``failure`` a piece of its signature
+    where the run was given one; of a suite ``bug`` is how the failing end fails. ``folder`` is
+    where in the release's folder the evidence goes: a control's is kept apart.
     """
 
     version: str
@@ -138,7 +165,8 @@ class TrialSpec(Frozen):
     probe: NChoicesSettings | CommandSettings | SuiteSettings
     boot_timeout: float
     context: BootContext
-    reference: FailureKind | None
+    reference: str | None
+    failure: str | None = None
     bug: Bug = frozenset()
     earlier: Partial
     run_dir: Path
@@ -208,9 +236,10 @@ class TrialRecord(Frozen):
     """What the trials of a release came to.
 
     ``observations`` and ``seconds`` are sums over its boots, all else is of the last one that was
-    no skip. ``boots`` holds the observations of each, in order; a further boot that came to a skip
-    has none. ``was_there`` tells whether the build was on the host before, and ``earlier_run`` is
-    the id of the run that carried it out before. ``engine`` is V0 or V1 where the log tells;
+    no skip. ``boots`` holds the observations of each, in order; one that could not be tested has
+    none. ``signatures`` has the usual signature of each kind of failure. ``was_there`` tells
+    whether the build was on the host before, and ``earlier_run`` is the id of the run that carried
+    it out before. ``engine`` is V0 or V1 where the log tells;
     ``size_bytes`` is that of the image, unpacked, where the engine tells.
     """
 
@@ -219,6 +248,7 @@ class TrialRecord(Frozen):
     reason: SkipReason | None = None
     detail: str | None = None
     signature: str | None = None
+    signatures: dict[str, str] = {}
     failure_kind: FailureKind | None = None
     observations: Tally = Tally()
     boots: tuple[Tally, ...] = ()
@@ -237,22 +267,23 @@ class TrialRecord(Frozen):
 
     def after(self, earlier: TrialRecord | None) -> TrialRecord:
         """This trial's record taken together with that of the release's ``earlier`` trials."""
+        mine = self._boots
         if earlier is None:
-            return self.model_copy(update={"boots": self.boots or (self.observations,)})
-        again_skipped = self.outcome is Outcome.SKIP
-        kept, seen = (earlier, Tally()) if again_skipped else (self, self.observations)
-        boots = self.boots if self.boots and not again_skipped else (seen,)
+            return self.model_copy(update={"boots": mine})
+        again_skipped = self.outcome is Outcome.SKIP and bool(earlier.observations.total)
+        kept = earlier if again_skipped else self
         before = {variation.name: variation for variation in earlier.variations}
         variations = () if again_skipped else self.variations
         passed = kept.outcome is Outcome.PASS
         notes = (*earlier.notes, *(note for note in self.notes if note not in earlier.notes))
-        if again_skipped:
-            notes += (f"Booted again, it could not be tested: {self.reason}: {self.detail}",)
+        if self.outcome is Outcome.SKIP:
+            notes += (f"Booted again, it could not be judged: {self.reason}: {self.detail}",)
         return kept.model_copy(
             update={
-                "observations": earlier.observations.plus(seen),
-                "boots": (*earlier.boots, *boots),
+                "observations": reduce(Tally.plus, (*earlier.boots, *mine), Tally()),
+                "boots": (*earlier.boots, *mine),
                 "signature": kept.signature or earlier.signature,
+                "signatures": earlier.signatures | self.signatures,
                 "was_there": earlier.was_there,
                 "earlier_run": kept.earlier_run or earlier.earlier_run,
                 "failure_kind": kept.failure_kind or earlier.failure_kind,
@@ -263,6 +294,49 @@ class TrialRecord(Frozen):
                 "notes": notes,
             }
         )
+
+    @property
+    def _boots(self) -> tuple[Tally, ...]:
+        """The boots of one trial; one that could not be tested counts for nothing."""
+        if self.outcome is Outcome.SKIP and self.reason is not SkipReason.DIFFERENT_FAILURE:
+            return (Tally(),)
+        return self.boots or (self.observations,)
+
+    def told_by(self, bug: str | None, judged: Outcome | None, words: str | None) -> TrialRecord:
+        """The record as it stands where ``bug`` is the kind of failure that counts.
+
+        ``judged`` is what the release counts as then; ``None`` while that is open. ``words`` say
+        for people what the bug is.
+        """
+        if not any(boot.kinds for boot in self.boots):
+            return self
+        seen = self.observations.told_by(bug)
+        told: dict[str, Any] = {
+            "observations": seen,
+            "boots": tuple(boot.told_by(bug) for boot in self.boots),
+        }
+        if judged in (Outcome.PASS, Outcome.FAIL):
+            kind = bug if seen.fails else None
+            told |= {"outcome": judged, "reason": None, "detail": None}
+            told["signature"] = self.signatures.get(kind or "", self.signature) if kind else None
+            told["failure_kind"] = FailureKind(kind) if kind in set(FailureKind) else None
+        elif seen.total:
+            kind = max(seen.kinds, key=lambda each: seen.kinds[each])
+            shown = self.signatures.get(kind, self.signature)
+            told |= {"outcome": Outcome.SKIP, "reason": SkipReason.DIFFERENT_FAILURE}
+            told |= {
+                "signature": shown,
+                "failure_kind": None,
+                "detail": _otherwise(shown, kind, words),
+            }
+        return self.model_copy(update=told)
+
+
+def _otherwise(shown: str | None, kind: str, bug: str | None) -> str:
+    """Why failures of this ``kind`` say nothing of the ``bug``, which is told in words."""
+    if kind == CRASHED and bug is None:
+        return f"{shown}; one crash may have any cause"
+    return f"{shown}; the bug is another failure" + (f" ({bug})" if bug else "")
 
 
 class Status(StrEnum):
@@ -314,7 +388,10 @@ class Answer(Frozen):
 
 
 class Finding(Frozen):
-    """How a run ended. ``answer`` is the change asked for, ``changes`` every one that was seen."""
+    """How a run ended. ``answer`` is the change asked for, ``changes`` every one that was seen.
+
+    ``excluded`` is what "no change" rules out: a bug that shows in at least these shares.
+    """
 
     status: Status
     message: str
@@ -323,6 +400,7 @@ class Finding(Frozen):
     tested_from: str | None = None
     tested_to: str | None = None
     warnings: tuple[str, ...] = ()
+    excluded: dict[str, float] | None = None
 
     @property
     def is_guess(self) -> bool:

@@ -34,10 +34,12 @@ _COMES_AHEAD = 0.1
 class Rehearsal:
     """The candidates of which a build was fetched and a server started, by the time that began.
 
-    ``seconds`` is the time until the answer stands.
+    ``boots`` counts them with those that were booted again; ``seconds`` is the time until the
+    answer stands.
     """
 
     booted: tuple[int, ...]
+    boots: int
     seconds: float
 
 
@@ -72,10 +74,11 @@ def rehearse(
 
 @dataclass
 class _Trial:
-    """A trial under way: seconds at which its server starts, and at which it ends."""
+    """A trial under way: seconds at which its server starts and at which it ends, what it sees."""
 
     boots_at: float
     ends_at: float
+    counts: Counts
 
 
 @dataclass
@@ -86,7 +89,8 @@ class _Rehearsal:
     now: float = 0.0
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     running: dict[int, _Trial] = field(default_factory=dict)
-    booted: dict[int, None] = field(default_factory=dict)
+    booted: dict[int, int] = field(default_factory=dict)
+    seen: dict[int, tuple[Counts, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.outcomes = dict.fromkeys(self.stage.excluded, Outcome.SKIP)
@@ -100,7 +104,7 @@ class _Rehearsal:
             for pick in next_picks(self.stage.aim, self._seen(), self.costs, free):
                 self._begin(pick)
             if not self.running:
-                return Rehearsal(tuple(self.booted), self.now)
+                return Rehearsal(tuple(self.booted), sum(self.booted.values()), self.now)
             self._end(min(self.running, key=lambda index: self.running[index].ends_at))
             for index in pointless(self.stage.aim, self._seen()):
                 self._give_up(index)
@@ -108,18 +112,20 @@ class _Rehearsal:
     def _seen(self) -> Seen:
         return Seen(
             outcomes=dict(self.outcomes),
+            boots=dict(self.seen),
             running=frozenset(self.running),
             cheap_skips=self.stage.excluded | self.stage.missing,
         )
 
     def _begin(self, index: int) -> None:
         if index in self.stage.missing:
-            self.running[index] = _Trial(self.now, self.now)
+            self.running[index] = _Trial(self.now, self.now, Counts())
             return
         varied = self.dice.uniform(_SHORTEST, _LONGEST) if self.dice else 1.0
         boots_at = self.now + self.fetch[index] * varied
-        asked = self._requests(index) * self.costs.request
-        self.running[index] = _Trial(boots_at, boots_at + (self.costs.boot + asked) * varied)
+        counts = self._counts(index)
+        seconds = self.costs.boot + counts.total * self.costs.request
+        self.running[index] = _Trial(boots_at, boots_at + seconds * varied, counts)
 
     def _fetch_ahead(self) -> None:
         if self.dice is None:
@@ -128,13 +134,14 @@ class _Rehearsal:
             if seconds and self.dice.random() < _COMES_AHEAD:
                 self.fetch[index] = seconds * self.dice.random()
 
-    def _requests(self, index: int) -> int:
-        """How many requests it takes until the outcome stands."""
+    def _counts(self, index: int) -> Counts:
+        """What a boot comes to until it is judged."""
         context = boot_context(self.stage.aim, self._seen(), index, self.costs)
-        fails, number = self.truth[index] is Outcome.FAIL, 1
-        while judge_boot(Counts(0, number) if fails else Counts(number, 0), context) is None:
-            number += 1
-        return number
+        each = Counts(0, 1) if self.truth[index] is Outcome.FAIL else Counts(1, 0)
+        counts = each
+        while judge_boot(counts, context) is None:
+            counts = counts.plus(each)
+        return counts
 
     def _end(self, index: int) -> None:
         trial = self.running.pop(index)
@@ -143,6 +150,7 @@ class _Rehearsal:
             self.outcomes[index] = Outcome.SKIP
             return
         self.outcomes[index] = self.truth[index]
+        self.seen[index] = (*self.seen.get(index, ()), trial.counts)
         self._has_booted(index)
 
     def _give_up(self, index: int) -> None:
@@ -150,5 +158,5 @@ class _Rehearsal:
             self._has_booted(index)
 
     def _has_booted(self, index: int) -> None:
-        self.booted[index] = None
+        self.booted[index] = self.booted.get(index, 0) + 1
         self.fetch[index] = 0.0

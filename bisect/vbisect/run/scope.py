@@ -13,7 +13,7 @@ from vbisect.probes import SuiteSettings
 from vbisect.run.records import ControlRecord, TrialRecord
 from vbisect.run.state import RunState
 from vbisect.run.variations import bug_of
-from vbisect.search import Outcome, judge, weakest
+from vbisect.search import Outcome, passes_to_show, rarest
 
 _MOST_NAMED = 6
 """Releases named one by one in a sentence."""
@@ -114,12 +114,9 @@ def _only_the_model(
     state: RunState, failing: Sequence[TrialRecord], bad: Sequence[_Pair]
 ) -> ScopeFound:
     settings = state.settings
-    rarest = weakest(record.observations.counts for record in failing)
-    sure = [
-        p
-        for p in bad
-        if judge(p.control.observations.counts, settings.confidence, rarest) is Outcome.PASS
-    ]
+    rate = rarest(record.observations.counts for record in failing)
+    needed = passes_to_show(rate, settings.confidence)
+    sure = [p for p in bad if p.control.observations.passes >= needed]
     if not sure:
         return _unknown(
             f"{settings.control_model} passes in {_listed(bad)}, but {settings.model} fails so "

@@ -45,6 +45,7 @@ class RunSettings(Frozen):
     sweep: bool = False
     find_all: bool = False
     hint: str | None = None
+    failure: str | None = None
     max_skips: int = MAX_SKIPS
     fresh: bool = False
     confidence: float = 0.95
@@ -139,6 +140,7 @@ def _replay_words(s: RunSettings) -> list[str]:
     words += ["--find-all"] if s.find_all else []
     words += ["--fresh"] if s.fresh else []
     words += ["--hint", s.hint] if s.hint else []
+    words += ["--failure", s.failure] if s.failure else []
     words += _unless_default("--max-skips", s.max_skips, MAX_SKIPS)
     words += _unless_default("--confidence", s.confidence, 0.95)
     words += _unless_default("--jobs", s.jobs, 1)

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from vbisect.errors import UsageError
-from vbisect.probes import FailureKind
+from vbisect.reasons import CAN_PASS, SkipReason
 from vbisect.run.journal import FILE_NAME, Event, EventKind, read_journal
 from vbisect.run.prior import prior_weights
-from vbisect.run.records import Bug, Finding, Partial, TrialRecord
+from vbisect.run.records import ANY_FAILURE, OTHER_FAILURE, Bug, Finding, Partial, TrialRecord
 from vbisect.run.settings import RunSettings
-from vbisect.run.variations import against, bug_of
-from vbisect.search import Aim, Counts, Outcome, Seen
+from vbisect.run.variations import against, bug_of, words
+from vbisect.search import CRASHED, Aim, Boot, Boots, Outcome, Seen, bug_kind, outcome_by, told_of
 
 
 @dataclass
@@ -39,6 +40,8 @@ class RunState:
     active: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     _tested: dict[str, TrialRecord] = field(default_factory=dict)
+    _kept: dict[int, tuple[Boot, ...]] = field(default_factory=dict)
+    _told_by: str | None = None
     _session_began: datetime | None = None
     _earlier_sessions: float = 0.0
 
@@ -87,10 +90,9 @@ class RunState:
     @property
     def outcomes(self) -> dict[int, Outcome]:
         """Outcomes by index into the candidates; releases left out on request are skips."""
-        versions = self.settings.versions
-        found = {versions.index(version): Outcome.SKIP for version in self.settings.excluded}
+        found = {self._places[version]: Outcome.SKIP for version in self.settings.excluded}
         for version, record in list(self.records.items()):  # a display looks at any time
-            found[versions.index(version)] = record.outcome
+            found[self._places[version]] = record.outcome
         return found
 
     @property
@@ -109,12 +111,22 @@ class RunState:
 
     def seen(self, running: frozenset[int] = frozenset()) -> Seen:
         """What the run knows, with the candidates that are ``running``."""
-        return Seen(
-            outcomes=self.outcomes,
-            boots=self.boots,
+        return told_of(
+            self.boots,
+            self.reference,
+            judged_as=self.outcomes,
             running=running,
             cheap_skips=self.skipped_unbooted,
+            passing_skips=frozenset(
+                self._places[version]
+                for version, record in list(self.records.items())
+                if record.reason in CAN_PASS
+            ),
         )
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {version: index for index, version in enumerate(self.settings.versions)}
 
     @property
     def skipped_unbooted(self) -> frozenset[int]:
@@ -128,20 +140,37 @@ class RunState:
         )
 
     @property
-    def boots(self) -> dict[int, tuple[Counts, ...]]:
-        """The observations of each boot of the releases that were judged, by index."""
-        versions = self.settings.versions
+    def boots(self) -> dict[int, tuple[Boot, ...]]:
+        """What was seen in each boot of the releases that were tried, by index."""
+        whole = self.settings.suite is not None
         return {
-            versions.index(version): tuple(boot.counts for boot in record.boots)
-            for version, record in self.records.items()
-            if record.outcome is not Outcome.SKIP
+            self._places[version]: self._boots_of(record, whole=whole)
+            for version, record in list(self.records.items())
         }
 
+    def _boots_of(self, record: TrialRecord, *, whole: bool = False) -> tuple[Boot, ...]:
+        """The boots of a release; without observations where those say nothing of it.
+
+        ``whole``: a skip says nothing, whatever was seen, unless it only crashed.
+        """
+        boots = record.boots or (record.observations,)
+        other = record.reason is SkipReason.DIFFERENT_FAILURE and not (
+            whole and record.observations.kinds.keys() - {CRASHED}
+        )
+        untestable = record.outcome is Outcome.SKIP and not other
+        by_kind = self.settings.failure is None and self.settings.suite is None
+        kind = str(record.failure_kind) if by_kind and record.failure_kind else ANY_FAILURE
+        return tuple(Boot() if untestable else tally.boot(kind) for tally in boots)
+
     @property
-    def reference(self) -> FailureKind | None:
-        """The kind of failure at the first failing end: the bug this run is about."""
-        kinds = (r.failure_kind for r in self.records.values() if r.outcome is Outcome.FAIL)
-        return next(kinds, None)
+    def reference(self) -> str | None:
+        """The kind of failure that is the bug this run is about, as far as is known."""
+        return self._reference(self.boots)
+
+    def _reference(self, boots: Boots) -> str | None:
+        if self.settings.failure is not None:
+            return ANY_FAILURE
+        return bug_kind(boots, never=(OTHER_FAILURE,))
 
     @property
     def bug(self) -> Bug:
@@ -149,14 +178,22 @@ class RunState:
         suite = self.settings.suite
         if suite is None:
             return frozenset()
-        return next((bug for r in self._tested.values() if (bug := bug_of(r, suite))), frozenset())
+        known = (r for r in self._tested.values() if not _only_crashed_once(r))
+        return next((bug for record in known if (bug := bug_of(record, suite))), frozenset())
 
     def _reckon(self, version: str) -> None:
-        """Take over the record of ``version``; of a suite all, as they stand against the bug."""
-        suite, bug = self.settings.suite, self.bug
-        self.records[version] = self._tested[version]
-        if suite is not None:
-            self.records |= {v: against(r, bug, suite) for v, r in self._tested.items()}
+        """Take over the record of ``version``, and all as they stand once the bug is another."""
+        suite, before = self.settings.suite, self._told_by
+        tested = self._tested[version]
+        self._kept[self._places[version]] = self._boots_of(tested, whole=suite is not None)
+        self._told_by, bug = self._reference(self._kept), self.bug
+        changed = before != self._told_by or suite is not None
+        shown = self.settings.failure or words(bug) or self._told_by
+        for each in list(self._tested) if changed else (version,):
+            raw = self._tested[each]
+            judged = outcome_by(self._kept[self._places[each]], self._told_by, raw.outcome)
+            record = raw.told_by(self._told_by, judged, shown)
+            self.records[each] = against(record, bug, suite) if suite else record
 
     def _take_time(self, event: Event) -> None:
         at = datetime.fromisoformat(event["at"])
@@ -165,6 +202,10 @@ class RunState:
             self._session_began = at
         if self._session_began is not None:
             self.seconds = self._earlier_sessions + (at - self._session_began).total_seconds()
+
+
+def _only_crashed_once(record: TrialRecord) -> bool:
+    return record.observations.kinds == {CRASHED: 1}
 
 
 def load_state(run_dir: Path) -> tuple[RunState, bytes]:

@@ -34,6 +34,8 @@ from vbisect.reasons import SkipReason, Untestable
 from vbisect.run.journal import EventKind
 from vbisect.run.parameters import ParametersCheck
 from vbisect.run.records import (
+    ANY_FAILURE,
+    OTHER_FAILURE,
     Build,
     ParametersSeen,
     Partial,
@@ -45,8 +47,7 @@ from vbisect.run.records import (
 from vbisect.run.rounds import Rounds
 from vbisect.run.runtimes.interface import Fetched
 from vbisect.run.variations import nothing_to_ask, words
-from vbisect.search import Outcome, judge_boot
-from vbisect.search.confidence import STEADY_FAILURES
+from vbisect.search import CRASHED, Outcome, judge_boot
 from vbisect.text import redact
 
 T = TypeVar("T")
@@ -102,7 +103,7 @@ class _Trial:
     size_bytes: int | None = None
     engine: str | None = None
     parameters: ParametersSeen | None = None
-    signatures: list[str] = field(default_factory=list)
+    signatures: dict[str, Counter[str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
     lengths: list[float] = field(default_factory=list)
@@ -201,7 +202,7 @@ class _Trial:
         )
         while (settled := self._judge()) is None:
             seen = rounds.deciding()
-            self._take(seen.observation, is_bug=seen.shows_bug)
+            self._take(seen.observation, is_bug=seen.shows_bug and self._is_asked(seen.observation))
             self._look_for(target, check)
             if rounds.crashed:
                 settled = self._judge_crash()
@@ -249,15 +250,13 @@ class _Trial:
             watcher.join()
 
     def _judge(self) -> Outcome | None:
-        whole = self._whole
-        if whole.other and not whole.fails:
-            if whole.total >= STEADY_FAILURES:
-                raise self._different_failure()
-            return None
-        known = self.spec.context.earlier
         interrupted = ((tally.passes, tally.fails) for tally in self.before)
+        known = self.spec.context.earlier
         context = replace(self.spec.context, earlier=(*known, *interrupted))
-        return judge_boot(self.tally.counts, context)
+        settled = judge_boot(self.tally.counts, context, self.tally.other)
+        if settled is Outcome.SKIP:
+            raise self._different_failure()
+        return settled
 
     @property
     def _whole(self) -> Tally:
@@ -265,37 +264,45 @@ class _Trial:
         return reduce(Tally.plus, self.before, self.tally)
 
     def _judge_crash(self) -> Outcome:
-        """A crash ends the boot, so one is all that can be seen of it."""
-        if not self._whole.fails:
+        """A crash ends the boot, so one is all that can be seen of it; it has to come again."""
+        self.notes.append("The server died while it was being probed, which ends a boot.")
+        if not self._whole.counts.total:
             raise self._different_failure()
-        self.notes.append("The server died while it was being probed; that counts as the failure.")
-        return Outcome.FAIL
+        return Outcome.FAIL if self._whole.fails else Outcome.PASS
 
     def _different_failure(self) -> Untestable:
-        known = words(self.spec.bug) or self.spec.reference
-        return Untestable(
-            SkipReason.DIFFERENT_FAILURE,
-            f"{self.signature}; the failing end fails otherwise ({known})",
-        )
+        known = self.spec.failure or words(self.spec.bug) or self.spec.reference
+        told = f"{self.signature}; the bug is another failure"
+        return Untestable(SkipReason.DIFFERENT_FAILURE, f"{told} ({known})" if known else told)
 
     def _is_bug(self, seen: Observation) -> bool:
-        known = self.spec.reference or (self.kind if self._whole.fails else None)
-        return seen.kind == (known or seen.kind)
+        """Whether an observation that failed shows what the run is about, as far as is known."""
+        if self.spec.failure is not None:
+            return self._is_asked(seen)
+        first = next(iter(self.tally.kinds), None)
+        return seen.kind == (self.spec.reference or first or seen.kind)
+
+    def _is_asked(self, seen: Observation) -> bool:
+        """Whether its signature has the piece of one that was given, if any."""
+        return (self.spec.failure or "").casefold() in str(seen.signature).casefold()
 
     def _take(self, seen: Observation, *, is_bug: bool) -> None:
         """Count an observation and put it into the journal."""
         passes, fails, other = self.tally.passes, self.tally.fails, self.tally.other
+        kinds = Counter(self.tally.kinds)
         if seen.passed:
             passes += 1
-        elif is_bug:
-            fails += 1
-            self.signatures.append(str(seen.signature))
-            self.signature = Counter(self.signatures).most_common(1)[0][0]
-            self.kind = seen.kind
         else:
-            other += 1
-            self.signature = self.signature or seen.signature
-        self.tally = Tally(passes=passes, fails=fails, other=other)
+            kind = self._kind(seen, is_bug)
+            kinds[kind] += 1
+            self.signatures.setdefault(kind, Counter())[str(seen.signature)] += 1
+            if is_bug:
+                fails += 1
+                self.signature, self.kind = self._usual(kind), seen.kind
+            else:
+                other += 1
+                self.signature = self.signature or seen.signature
+        self.tally = Tally(passes=passes, fails=fails, other=other, kinds=dict(kinds))
         self.lengths.append(seen.seconds)
         if seen.latency is not None:
             self.latencies.append(seen.latency)
@@ -305,6 +312,18 @@ class _Trial:
             if isinstance(value, dict) and "distinct_texts" in value
         ]
         self._emit_observation(seen)
+
+    def _kind(self, seen: Observation, is_bug: bool) -> str:
+        """Under which name a failure is counted."""
+        given = self.spec.failure is not None
+        if seen.kind is FailureKind.CRASHED and not (given and is_bug):
+            return CRASHED
+        if given or isinstance(self.spec.probe, SuiteSettings):
+            return ANY_FAILURE if is_bug else OTHER_FAILURE
+        return str(seen.kind)
+
+    def _usual(self, kind: str) -> str:
+        return self.signatures[kind].most_common(1)[0][0]
 
     def _emit_observation(self, seen: Observation) -> None:
         partial = Partial(
@@ -351,9 +370,10 @@ class _Trial:
             reason=skip.reason if skip else None,
             detail=skip.detail if skip else None,
             signature=self.signature if outcome is not Outcome.PASS or whole.fails else None,
+            signatures={kind: self._usual(kind) for kind in self.signatures},
             failure_kind=self.kind if outcome is not Outcome.SKIP and whole.fails else None,
             observations=whole,
-            boots=(*self.before, self.tally) if self.before else (),
+            boots=(*self.before, self.tally),
             reported_version=self.reported_version,
             build=self.build,
             seconds=Seconds(**{name: round(value, 3) for name, value in self.seconds.items()}),
@@ -375,7 +395,8 @@ class _Trial:
         if self.latencies:
             measured["latency_median"] = round(median_high(self.latencies), 4)
         if self.signatures:
-            measured["signatures"] = dict(Counter(self.signatures).most_common())
+            told = sum(self.signatures.values(), Counter())
+            measured["signatures"] = dict(told.most_common())
         if self.distinct:
             measured["distinct_texts_mean"] = round(sum(self.distinct) / len(self.distinct), 2)
         return measured

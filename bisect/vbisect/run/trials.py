@@ -12,7 +12,6 @@ from pathlib import Path
 
 from vbisect.errors import Cancelled, EngineLost, HostError
 from vbisect.launch import Limited, effective_arguments, effective_environment
-from vbisect.reasons import SkipReason
 from vbisect.releases import Release
 from vbisect.run.answer import moved_ends
 from vbisect.run.control import FOLDER, control_context, control_wanted, run_control
@@ -25,7 +24,6 @@ from vbisect.run.state import RunState
 from vbisect.run.teardown import Teardown
 from vbisect.run.times import learn
 from vbisect.run.trial import Emit, run_trial
-from vbisect.run.variations import against
 from vbisect.search import (
     BootContext,
     Costs,
@@ -35,9 +33,8 @@ from vbisect.search import (
     boot_context,
     likely_after,
     next_picks,
+    open_range,
     pointless,
-    remaining_range,
-    testable_ends,
 )
 
 _LOST_TIMES = 3
@@ -97,7 +94,6 @@ class Trials:
             if record is None:
                 with self._slots.taken(given_up) as slot:
                     record = self._trial(release, given_up, slot)
-            record = self._unless_another_failure(record, pick, given_up)
         except Cancelled:
             self._emit(EventKind.TRIAL_GIVEN_UP, version=release.version)
             return
@@ -127,11 +123,11 @@ class Trials:
         if found is None:
             return None
         with self._lock:
-            context = self._context(release)
-            weakest = Counts(*context.weakest) if context.weakest else None
+            context, failing = self._context(release), self._failing()
             # of a suite, which variations fail tells whether it is the bug, and that comes later
             reference = None if settings.suite else self._state.reference
-            enough = usable(found.record, settings.confidence, weakest, reference)
+            control = control_context(context, found.record, failing)
+            enough = usable(found.record, context, control, reference)
         if not enough:
             return None
         return found.record.model_copy(
@@ -141,6 +137,11 @@ class Trials:
     def _context(self, release: Release) -> BootContext:
         index = self._state.settings.candidates.index(release)
         return boot_context(self._state.aim, self._state.seen(), index, self._costs())
+
+    def _failing(self) -> list[Counts]:
+        """What was seen of the releases that fail."""
+        records = self._state.records.values()
+        return [r.observations.counts for r in records if r.outcome is Outcome.FAIL]
 
     def _trial(self, release: Release, given_up: threading.Event, slot: Slot) -> TrialRecord:
         """The record of a trial, begun again when the runtime was lost during it."""
@@ -202,43 +203,6 @@ class Trials:
                 self._runtime.recover()
                 self._losses += 1
 
-    def _unless_another_failure(
-        self, record: TrialRecord, pick: int, given_up: threading.Event
-    ) -> TrialRecord:
-        """``record``, or the skip that it is when the failing end fails in another way.
-
-        Until a failure was recorded, it is told from the bug by the ends, the lower one first, so
-        it waits for those that are under trial beside it. A boot of a failing release in which
-        every request passed has no failure to tell.
-        """
-        if record.outcome is not Outcome.FAIL or not record.observations.fails:
-            return record
-        with self._trial_over:
-            while self._state.reference is None and any(
-                self._rank(other) < self._rank(pick) for other in self._under_trial
-            ):
-                if given_up.is_set():
-                    raise Cancelled
-                self._trial_over.wait(_GLANCE_SECONDS)
-            reference, bug = self._state.reference, self._state.bug
-        suite = self._state.settings.suite
-        if suite is not None:
-            return against(record, bug, suite)
-        if reference is None or record.failure_kind is reference:
-            return record
-        return record.model_copy(
-            update={
-                "outcome": Outcome.SKIP,
-                "reason": SkipReason.DIFFERENT_FAILURE,
-                "detail": f"{record.signature}; the failing end fails otherwise ({reference})",
-            }
-        )
-
-    def _rank(self, pick: int) -> int:
-        """Whose failure counts as the bug: the lower end's, else the upper one's, else any."""
-        ends = testable_ends(self._state.aim.count, self._state.outcomes)
-        return (ends.low, ends.high, pick).index(pick) if ends else 0
-
     def _over(self, pick: int) -> None:
         """The trial is over; what waits for its room is fetched now."""
         with self._trial_over:
@@ -271,7 +235,7 @@ class Trials:
     def _worth_keeping(self) -> list[Release]:
         """The tested neighbours of the change, as far as they are known."""
         settings = self._state.settings
-        stretch = remaining_range(len(settings.candidates), self._state.outcomes)
+        stretch = open_range(self._state.aim, self._seen(frozenset()))
         return [settings.candidates[index] for index in stretch or ()]
 
     def _spec(self, release: Release, slot: Slot) -> TrialSpec:
@@ -289,6 +253,7 @@ class Trials:
             boot_timeout=settings.boot_timeout,
             context=context,
             reference=reference,
+            failure=settings.failure,
             bug=bug,
             earlier=earlier,
             run_dir=self._run_dir.absolute(),
@@ -310,8 +275,9 @@ class Trials:
         with self._lock:
             tested = state.records.get(version)
             earlier = state.control_partial.get(version, Partial())
+            failing = self._failing()
         known = tested.control if tested else None
-        context = control_context(spec.context, record)
+        context = control_context(spec.context, record, failing)
         if settings.control_path is None or not control_wanted(record, known, context):
             return None
         return spec.model_copy(
@@ -322,6 +288,7 @@ class Trials:
                 "probe": settings.control_probe,
                 "context": context,
                 "reference": None,
+                "failure": None,
                 "bug": frozenset(),
                 "earlier": earlier,
                 "folder": FOLDER,
