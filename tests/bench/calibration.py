@@ -12,10 +12,13 @@ from vbisect.simulate import Run, Status
 EDGES = (0.95, 0.97, 0.99, 1.0)
 NORMAL_95 = 1.959964
 
+Stated = tuple[float, bool]
+"""The confidence that an answer stated, and whether it is right."""
+
 
 @dataclass(frozen=True)
 class Bin:
-    """Answers whose stated confidence is in [``low``, ``high``); 1 itself is in the last."""
+    """Answers whose stated confidence is between ``low`` and ``high``."""
 
     low: float
     high: float
@@ -47,23 +50,51 @@ def wilson(right: int, answers: int) -> tuple[float, float]:
     return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
 
 
+def exact_answers(runs: Iterable[Run]) -> list[Stated]:
+    """The answers that name one release."""
+    return _stated(run for run in runs if run.answer.status is Status.FOUND)
+
+
+def suspect_answers(runs: Iterable[Run]) -> list[Stated]:
+    """The answers that name suspects; right are those that hold the change."""
+    return _stated(
+        run for run in runs if run.answer.status is Status.INCONCLUSIVE and run.answer.suspects
+    )
+
+
 def calibrate(runs: Iterable[Run]) -> list[Bin]:
-    """The bins that have answers in them; only definite answers that name a change count."""
-    stated = [
-        (run.answer.confidence, not run.wrong)
-        for run in runs
-        if run.answer.status is Status.FOUND and run.answer.confidence is not None
-    ]
-    return [found for low, high in pairwise(EDGES) if (found := _bin(low, high, stated))]
+    """The bins that have exact answers in them; 1 itself is in the last."""
+    answers = exact_answers(runs)
+    bins = []
+    for low, high in pairwise(EDGES):
+        held = [each for each in answers if low <= each[0] < high or each[0] == high == EDGES[-1]]
+        if held:
+            bins.append(_bin(low, high, held))
+    return bins
 
 
-def _bin(low: float, high: float, stated: Sequence[tuple[float, bool]]) -> Bin | None:
-    held = [
-        (confidence, right)
-        for confidence, right in stated
-        if low <= confidence < high or confidence == high == EDGES[-1]
+def quartiles(runs: Iterable[Run]) -> list[Bin]:
+    """The exact answers in four bins of as many, the least sure first."""
+    answers = sorted(exact_answers(runs), key=lambda each: each[0])
+    cuts = [len(answers) * quarter // 4 for quarter in range(5)]
+    parts = [answers[first:beyond] for first, beyond in pairwise(cuts)]
+    return [_bin(part[0][0], part[-1][0], part) for part in parts if part]
+
+
+def margin(answers: Sequence[Stated]) -> float:
+    """How far the share that is right may be above the mean stated; 0 without answers."""
+    if not answers:
+        return 0.0
+    whole = _bin(0, 1, answers)
+    return whole.interval[1] - whole.stated
+
+
+def _stated(runs: Iterable[Run]) -> list[Stated]:
+    return [
+        (run.answer.confidence, not run.wrong) for run in runs if run.answer.confidence is not None
     ]
-    if not held:
-        return None
+
+
+def _bin(low: float, high: float, held: Sequence[Stated]) -> Bin:
     mean = sum(confidence for confidence, _ in held) / len(held)
     return Bin(low, high, len(held), sum(right for _, right in held), mean)

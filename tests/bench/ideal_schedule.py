@@ -3,8 +3,9 @@
 The ideal scheduler has no costs of its own. It has as many connections as the engine, knows the
 outcomes seen so far and nothing of those to come, and always uses every connection: for the image
 of the trial that is on, then for those that the search could pick next, the sooner and likelier
-first, as far ahead as the search goes. The moment an outcome rules an image out, its connection is
-free for another. A trial starts when its image is there, and takes its boot and its probe.
+first, as far ahead as ``likely_after`` looks. The moment an outcome rules an image out, its
+connection is free for another. A trial starts when its image is there, and takes its boot and its
+probe.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from vbisect.search import Outcome, likely_next
+from vbisect.search import Aim, Outcome, Seen, likely_after
 
 AS_FAR_AS_IT_GOES = 9  # trials: more than a search among 51 candidates has left after its first
 
@@ -57,11 +58,13 @@ def ideal_seconds(
     ``pull_seconds`` is for an image that is not ``cached``, ``trial_seconds`` for the boot and the
     probe of one.
     """
+    aim = Aim(candidates)
     now = 0.0
     known: dict[int, Outcome] = {}
     line = _Line(connections, pull_seconds, set(cached))
     for pick, outcome in trials:
-        wanted = (pick, *likely_next(candidates, known, pick, depth=AS_FAR_AS_IT_GOES))
+        seen = Seen(known, running=frozenset({pick}))
+        wanted = (pick, *likely_after(aim, seen, depth=AS_FAR_AS_IT_GOES))
         line.order(wanted, now)
         while pick not in line.there:
             now = min(line.done_at.values())
