@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from real.old_release import VERSION, install_old_release
-from real.runs import owned_processes, run
+from real.runs import ONCE, owned_processes, run
 from vbisect.launch.request_log import RequestLog
 
 pytestmark = pytest.mark.real
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.real
 
 def test_a_text_model_is_the_control_of_one_that_sees(tmp_path: Path) -> None:
     """Both got n=8 in both releases and returned 8 choices: there is no bug to be anybody's."""
-    words = ("--from", "0.31.0", "--to", "0.32.0", "--n", "8", "--confidence", "0.9")
+    words = ("--from", "0.31.0", "--to", "0.32.0", "--n", "8", *ONCE)
     models = ("--model", "tiny:qwen2_5_vl", "--control-model", "tiny:qwen2")
     code, answer = run(tmp_path, *words, *models)
     assert (code, answer["status"]) == (1, "none")
@@ -26,8 +26,8 @@ def test_a_text_model_is_the_control_of_one_that_sees(tmp_path: Path) -> None:
     assert {trial["version"] for trial in answer["trials"]} == {"0.31.0", "0.32.0"}
     run_dir = Path(answer["run_dir"])
     for trial in answer["trials"]:
-        # an end that passes is asked twice as often as its control
-        assert trial["observations"]["pass"] >= trial["control"]["observations"]["pass"] >= 9
+        # an end that passes is asked more often than its control
+        assert trial["observations"]["pass"] > trial["control"]["observations"]["pass"] >= 3
         folder = run_dir / "trials" / trial["version"]
         for found, at in ((trial, folder), (trial["control"], folder / "control")):
             assert (found["outcome"], found["engine"]) == ("pass", "V1")
@@ -43,7 +43,7 @@ def test_a_text_model_is_the_control_of_one_that_sees(tmp_path: Path) -> None:
 
 def test_a_release_that_loses_choices_was_asked_for_all_of_them(tmp_path: Path) -> None:
     """Nothing was lost on the way to 0.28.0: it received n=4 and returned fewer (#52398)."""
-    generate = ("--endpoint", "generate", "--n", "4", "--fresh")
+    generate = ("--endpoint", "generate", "--n", "4", "--fresh", *ONCE)
     code, answer = run(tmp_path, "--from", "0.28.0", "--to", "0.29.0", *generate)
     assert (code, answer["status"]) == (0, "found")
     trials = {trial["version"]: trial for trial in answer["trials"]}
@@ -60,7 +60,7 @@ def test_both_defaults_of_request_logging_show_what_was_received(
     try:
         install_old_release(tmp_path)
         ends = ("--from", VERSION, "--to", "0.32.0", "--skip", "0.8.5.post1..0.31.0")
-        chat = ("--device", "cpu", "--endpoint", "chat", "--n", "8", "--confidence", "0.9")
+        chat = ("--device", "cpu", "--endpoint", "chat", "--n", "8", *ONCE)
         code, answer = run(tmp_path, *ends, *chat)
     finally:
         shutil.rmtree(tmp_path / "cache", ignore_errors=True)  # 6 GB that nothing else can use

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from real.runs import SCALE_OUT, run
+from real.runs import ONCE, SCALE_OUT, run
 
 pytestmark = pytest.mark.real
 
@@ -16,7 +16,7 @@ def test_the_stream_of_generate_is_fixed_in_another_release_than_its_choices(
 ) -> None:
     """Up to 0.31.0 a stream for n > 1 nearly always ends with "list index out of range"."""
     ends = ("--from", "0.31.0", "--to", "0.32.0", "--endpoint", "generate")
-    code, answer = run(tmp_path, *ends, *SCALE_OUT, "--suite", "--bisect-on", "stream")
+    code, answer = run(tmp_path, *ends, *SCALE_OUT, "--suite", "--bisect-on", "stream", *ONCE)
     assert (code, answer["status"]) == (0, "found")
     found = answer["answer"]
     assert (found["change"], found["last_before"], found["first_after"]) == (
