@@ -142,17 +142,17 @@ class RunState:
     @property
     def boots(self) -> dict[int, tuple[Boot, ...]]:
         """What was seen in each boot of the releases that were tried, by index."""
-        whole = self.settings.suite is not None
         return {
-            self._places[version]: self._boots_of(record, whole=whole)
+            self._places[version]: self._boots_of(record)
             for version, record in list(self.records.items())
         }
 
-    def _boots_of(self, record: TrialRecord, *, whole: bool = False) -> tuple[Boot, ...]:
+    def _boots_of(self, record: TrialRecord) -> tuple[Boot, ...]:
         """The boots of a release; without observations where those say nothing of it.
 
-        ``whole``: a skip says nothing, whatever was seen, unless it only crashed.
+        Of a suite a skip says nothing, whatever was seen, unless it only crashed.
         """
+        whole = self.settings.suite is not None
         boots = record.boots or (record.observations,)
         other = record.reason is SkipReason.DIFFERENT_FAILURE and not (
             whole and record.observations.kinds.keys() - {CRASHED}
@@ -185,7 +185,7 @@ class RunState:
         """Take over the record of ``version``, and all as they stand once the bug is another."""
         suite, before = self.settings.suite, self._told_by
         tested = self._tested[version]
-        self._kept[self._places[version]] = self._boots_of(tested, whole=suite is not None)
+        self._kept[self._places[version]] = self._boots_of(tested)
         self._told_by, bug = self._reference(self._kept), self.bug
         changed = before != self._told_by or suite is not None
         shown = self.settings.failure or words(bug) or self._told_by
