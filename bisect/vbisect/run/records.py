@@ -336,6 +336,11 @@ def _otherwise(shown: str | None, kind: str, bug: str | None) -> str:
     """Why failures of this ``kind`` say nothing of the ``bug``, which is told in words."""
     if kind == CRASHED and bug is None:
         return f"{shown}; one crash may have any cause"
+    return another_failure(shown, bug)
+
+
+def another_failure(shown: str | None, bug: str | None) -> str:
+    """What was seen where that is not the ``bug``, which is told in words as far as is known."""
     return f"{shown}; the bug is another failure" + (f" ({bug})" if bug else "")
 
 

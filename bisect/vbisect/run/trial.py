@@ -43,6 +43,7 @@ from vbisect.run.records import (
     Tally,
     TrialRecord,
     TrialSpec,
+    another_failure,
 )
 from vbisect.run.rounds import Rounds
 from vbisect.run.runtimes.interface import Fetched
@@ -272,8 +273,7 @@ class _Trial:
 
     def _different_failure(self) -> Untestable:
         known = self.spec.failure or words(self.spec.bug) or self.spec.reference
-        told = f"{self.signature}; the bug is another failure"
-        return Untestable(SkipReason.DIFFERENT_FAILURE, f"{told} ({known})" if known else told)
+        return Untestable(SkipReason.DIFFERENT_FAILURE, another_failure(self.signature, known))
 
     def _is_bug(self, seen: Observation) -> bool:
         """Whether an observation that failed shows what the run is about, as far as is known."""
