@@ -34,16 +34,16 @@ from vbisect.search import (
     pointless,
 )
 from vbisect.search.belief import believe
-from vbisect.search.belief_picks import most_boots
 from vbisect.search.boot import MOST_REQUESTS
+from vbisect.search.cuts import Weighing
 from vbisect.search.ends import Ends
+from vbisect.search.picks import most_boots
 from vbisect.search.requests import (
     STEADY_FAILURES,
     boots_needed,
     end_passes_needed,
     passes_needed,
 )
-from vbisect.search.weighing import Weighing
 
 P, F, S = Outcome.PASS, Outcome.FAIL, Outcome.SKIP
 Boot = Callable[[bool, random.Random], float]

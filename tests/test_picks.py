@@ -26,7 +26,7 @@ from vbisect.search import (
     next_picks,
     pointless,
 )
-from vbisect.search.belief_picks import most_boots
+from vbisect.search.picks import most_boots
 from vbisect.search.requests import boots_needed
 
 P, F, S = Outcome.PASS, Outcome.FAIL, Outcome.SKIP

@@ -10,7 +10,7 @@ from vbisect.releases import catalogue
 from vbisect.releases.commits import commits_between
 from vbisect.run.prior import prior_weights
 from vbisect.search import Aim, Counts, Outcome, Seen, Verdict, conclude_seen, is_over, next_picks
-from vbisect.search.weighing import Weighing
+from vbisect.search.cuts import Weighing
 
 ALL = tuple(catalogue())
 P, F, S = Outcome.PASS, Outcome.FAIL, Outcome.SKIP

@@ -21,7 +21,7 @@ from vbisect.search import (
     is_over,
     next_picks,
 )
-from vbisect.search.sides import Sides
+from vbisect.search.several import Sides
 from vbisect.simulate import DeclaredChange, Mode, Status, Vbisect, World, simulate
 
 P, F, S = Outcome.PASS, Outcome.FAIL, Outcome.SKIP

@@ -85,9 +85,9 @@ def _warnings(world: World, answer: Answer) -> Iterator[str]:
     newest = world.candidates - 1
     low, high = answer.tested or (0, newest)
     if low > 0:
-        yield f"the lower end moved from 0 to {low}: those beyond it cannot be tested"
+        yield f"the lower end moved from 0 to {low}: what lies beyond could not be tested"
     if high < newest:
-        yield f"the upper end moved from {newest} to {high}: those beyond it cannot be tested"
+        yield f"the upper end moved from {newest} to {high}: what lies beyond could not be tested"
     if len(answer.changes) > 1:
         all_told = ", ".join(
             f"{change} in {first}" + (f" to {last}" if last > first else "")

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from vbisect.run.rehearsal import Rehearsal, Stage, rehearse
 from vbisect.search import Change, Outcome
-from vbisect.search.weighing import Weighing
+from vbisect.search.cuts import Weighing
 
 _DRAWN = 240
 """Rehearsals with dice, spread over the places of the change."""

@@ -7,7 +7,6 @@ another part of vbisect.
 """
 
 from vbisect.search.ahead import likely_after
-from vbisect.search.aim import MAX_SKIPS, Aim
 from vbisect.search.boot import BootContext, boot_context, judge_boot
 from vbisect.search.boundary import Boundary, Conclusion, Excluded, Verdict
 from vbisect.search.conclusion import conclude_seen
@@ -21,11 +20,10 @@ from vbisect.search.kinds import (
     outcome_by,
     told_of,
 )
-from vbisect.search.outcome import Change, Find, Outcome
+from vbisect.search.known import MAX_SKIPS, Aim, Change, Costs, Counts, Find, Outcome, Seen, flaky
 from vbisect.search.picks import is_over, next_picks, pointless
 from vbisect.search.plain import open_range, open_stretches
 from vbisect.search.requests import boots_needed, passes_to_show, rarest
-from vbisect.search.seen import Costs, Counts, Seen, flaky
 
 __all__ = [
     "CRASHED",

@@ -6,12 +6,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import zip_longest
 
-from vbisect.search.aim import Aim
 from vbisect.search.belief import boots_of
 from vbisect.search.ends import find_ends
-from vbisect.search.outcome import Outcome
+from vbisect.search.known import Aim, Costs, Counts, Outcome, Seen
 from vbisect.search.picks import next_picks
-from vbisect.search.seen import Costs, Counts, Seen
 
 _MOST = 24
 """More than can be fetched while a few servers boot."""

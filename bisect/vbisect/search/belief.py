@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
 
-from vbisect.search.aim import Aim
+from vbisect.search.cuts import Weighing
 from vbisect.search.ends import Ends
+from vbisect.search.known import Aim, Change, Counts, Outcome, Seen
 from vbisect.search.models import (
     NO_EVIDENCE,
     Evidence,
@@ -24,10 +25,7 @@ from vbisect.search.models import (
     log_both,
     log_sum,
 )
-from vbisect.search.outcome import Change, Outcome
 from vbisect.search.requests import STEADY_FAILURES, passes_needed
-from vbisect.search.seen import Counts, Seen
-from vbisect.search.weighing import Weighing
 
 NO_CHANGE = 0.1
 """Prior of a range that is bad throughout, and of one that is good throughout; each."""

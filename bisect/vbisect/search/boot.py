@@ -10,22 +10,22 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from vbisect.search.aim import Aim
 from vbisect.search.belief import believe, boots_of
+from vbisect.search.cuts import Weighing, binary_entropy
 from vbisect.search.ends import find_ends
+from vbisect.search.known import Aim, Costs, Counts, Outcome, Seen, flaky, mixed
 from vbisect.search.models import NO_EVIDENCE, Shares, evidence_of, likely_points, log_mixed
-from vbisect.search.outcome import Outcome
-from vbisect.search.quickest import binary_entropy
 from vbisect.search.requests import STEADY_FAILURES, end_passes_needed, passes_needed
-from vbisect.search.seen import Costs, Counts, Seen, flaky, mixed
-from vbisect.search.sides import Sides
-from vbisect.search.weighing import Weighing
+from vbisect.search.several import Sides
 
 MOST_REQUESTS = 300
 """Requests in one boot; what they leave open, only another boot can tell."""
 
 _ERROR_SHARE = 0.1
 """Part of the error an answer may have that a single boot may have: several decide an answer."""
+
+_UNKNOWN = likely_points(*NO_EVIDENCE)
+"""The points of either side before anything was seen."""
 
 _USUAL = Costs((), 150.0, 2.0)
 """What a boot and a request take where nobody has measured it."""
@@ -45,8 +45,8 @@ class BootContext:
     clean: int = 1
     mixed: bool = False
     earlier: tuple[tuple[int, int], ...] = ()
-    bad: Shares = ()
-    good: Shares = ()
+    bad: Shares = _UNKNOWN[0]
+    good: Shares = _UNKNOWN[1]
     least_bits: float = 0.0
     least_requests: int = 10
 
@@ -70,7 +70,7 @@ def _other_sides(aim: Aim, seen: Seen, index: int) -> tuple[Shares, Shares]:
     """The likely points of the bad and of the good releases, by all but ``index``."""
     ends = find_ends(aim.count, seen)
     if not flaky(seen) or ends is None:
-        return likely_points(*NO_EVIDENCE)
+        return _UNKNOWN
     if aim.several:
         bad, good = Sides(aim, seen).without(index)
         return likely_points(bad.bad, good.good)

@@ -11,8 +11,7 @@ from enum import StrEnum
 from itertools import pairwise
 
 from vbisect.search.ends import Ends
-from vbisect.search.outcome import Change, Find, change_between
-from vbisect.search.seen import Seen
+from vbisect.search.known import Change, Find, Seen, change_between
 
 
 class Verdict(StrEnum):

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import reduce
 
-from vbisect.search.aim import Aim
 from vbisect.search.belief import Belief, Piece, believe, boots_of
-from vbisect.search.belief_picks import all_alike, standing
 from vbisect.search.boundary import Boundary, Conclusion, Excluded, Verdict, conclude
+from vbisect.search.cuts import Weighing
 from vbisect.search.ends import Ends
+from vbisect.search.known import Aim, Change, Counts, Outcome, Seen
 from vbisect.search.models import NO_EVIDENCE, Evidence, log_both
-from vbisect.search.outcome import Change, Outcome
-from vbisect.search.seen import Counts, Seen
-from vbisect.search.sides import Sides
-from vbisect.search.weighing import Weighing
-from vbisect.search.windows import confidences
+from vbisect.search.picks import all_alike, standing
+from vbisect.search.several import Sides, confidences
 
 _CONTRADICTION = 4.6
 """Log of the odds (100 to 1) at which releases in a row speak against a single change."""
@@ -39,12 +36,10 @@ def _of_one(aim: Aim, seen: Seen, ends: Ends) -> Conclusion:
     belief = believe(aim, seen, ends, Weighing(None))
     more = _contradicts(belief)
     best = belief.best
-    settled = standing(aim, seen, belief).settled
-    if best is None or not settled:
-        kind, suspects, held = _suspects(aim, belief)
-        boundary = _boundary(seen, best)
-        return Conclusion(Verdict.UNSURE, boundary, ends, suspects, more, held, kind)
     boundaries = _boundary(seen, best)
+    if best is None or not standing(aim, seen, belief).settled:
+        kind, suspects, held = _suspects(aim, belief)
+        return Conclusion(Verdict.UNSURE, boundaries, ends, suspects, more, held, kind)
     if all_alike(seen):
         excluded = _excluded(aim, seen, (ends.low, ends.high))
         return Conclusion(Verdict.NO_CHANGE, (), ends, excluded=excluded)
@@ -53,8 +48,6 @@ def _of_one(aim: Aim, seen: Seen, ends: Ends) -> Conclusion:
         return Conclusion(Verdict.OTHER_CHANGE, sure, ends, (), more)
     if best.mass < aim.confidence:
         return Conclusion(Verdict.NO_CHANGE, (), ends, (), more)
-    if _is_upside_down(belief, best):
-        return Conclusion(Verdict.UNSURE, (), ends, (), more_changes=True)
     return Conclusion(Verdict.FOUND, boundaries, ends, boundaries[0].suspects, more)
 
 
@@ -66,7 +59,9 @@ def _of_several(aim: Aim, seen: Seen) -> Conclusion:
     sides = Sides(aim, seen)
     seen = replace(seen, outcomes=sides.outcomes)
     plain = conclude(seen, find=aim.find)
-    told = _with_confidence(plain, confidences(aim, seen, plain.boundaries))
+    sure = confidences(aim, seen, plain.boundaries)
+    boundaries = zip(plain.boundaries, sure, strict=True)
+    told = replace(plain, boundaries=tuple(replace(b, confidence=c) for b, c in boundaries))
     wanted = [boundary for boundary in told.boundaries if aim.find.wants(boundary.change)]
     allowed = 1 - aim.confidence
     doubts = sides.doubts
@@ -82,7 +77,7 @@ def _of_several(aim: Aim, seen: Seen) -> Conclusion:
 def _excluded(aim: Aim, seen: Seen, releases: Iterable[int]) -> Excluded | None:
     """What would have shown in each of ``releases``, all of which were steady."""
     boots = [boots_of(aim, seen, index) for index in releases]
-    totals = [_total([kept]) for kept in boots]
+    totals = [reduce(Counts.plus, kept, Counts()) for kept in boots]
     if any(total.passes and total.fails for total in totals):
         return None
 
@@ -93,14 +88,6 @@ def _excluded(aim: Aim, seen: Seen, releases: Iterable[int]) -> Excluded | None:
         per_request=share(min(total.total for total in totals)),
         per_boot=share(min(map(len, boots))),
     )
-
-
-def _with_confidence(conclusion: Conclusion, sure: Sequence[float]) -> Conclusion:
-    boundaries = tuple(
-        replace(boundary, confidence=confidence)
-        for boundary, confidence in zip(conclusion.boundaries, sure, strict=True)
-    )
-    return replace(conclusion, boundaries=boundaries)
 
 
 def _boundary(seen: Seen, piece: Piece | None) -> tuple[Boundary, ...]:
@@ -120,48 +107,19 @@ def _suspects(aim: Aim, belief: Belief) -> tuple[Change | None, tuple[int, ...],
     it is in one of them. Nothing is named where such a change is no likelier than anything else.
     Places that nothing seen can tell apart are left out together or not at all.
     """
-    masses: dict[Change, dict[tuple[int, int], float]] = {change: {} for change in Change}
-    for piece in belief.pieces:
-        place = (piece.first, piece.last)
-        masses[piece.change][place] = masses[piece.change].get(place, 0.0) + piece.mass
-    kind = max(Change, key=lambda change: sum(masses[change].values()))
-    total = sum(masses[kind].values())
+    kind = belief.likelier
+    pieces = [piece for piece in belief.pieces if piece.change is kind]
+    total = sum(piece.mass for piece in pieces)
     if total < 0.5 or not aim.find.wants(kind):
         return None, (), None
-    needed = aim.confidence * total
     suspects: list[int] = []
     held = 0.0
-    for (first, last), mass in sorted(
-        masses[kind].items(), key=lambda item: item[1] / (item[0][1] - item[0][0] + 1), reverse=True
-    ):
-        if held >= needed:
+    for piece in sorted(pieces, key=lambda p: p.mass / (p.last - p.first + 1), reverse=True):
+        if held >= aim.confidence * total:
             break
-        held += mass
-        suspects += range(first, last + 1)
+        held += piece.mass
+        suspects += range(piece.first, piece.last + 1)
     return kind, tuple(sorted(suspects)), held
-
-
-def _is_upside_down(belief: Belief, piece: Piece) -> bool:
-    """Whether the bad side of a change was seen to fail no more than its good side.
-
-    So it comes where a stretch is unlike both of its sides: no single change explains that.
-    """
-    before, after = (
-        _total(boots for i, boots in belief.boots.items() if (i < piece.first) is older)
-        for older in (True, False)
-    )
-    pairs = [(before, after)]
-    if belief.boots.keys() >= {piece.last_before, piece.last}:
-        pairs.append(
-            (_total([belief.boots[piece.last_before]]), _total([belief.boots[piece.last]]))
-        )
-    if piece.change is Change.BREAK:
-        pairs = [(bad, good) for good, bad in pairs]
-    return any(bad.fails * good.total <= good.fails * bad.total for bad, good in pairs)
-
-
-def _total(releases: Iterable[tuple[Counts, ...]]) -> Counts:
-    return reduce(Counts.plus, (boot for boots in releases for boot in boots), Counts())
 
 
 def _contradicts(belief: Belief) -> bool:

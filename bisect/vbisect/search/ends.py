@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from vbisect.search.outcome import Outcome
-from vbisect.search.seen import Seen
+from vbisect.search.known import Outcome, Seen
 
-MOST_TRIES = 2
-"""Boots of an end that could not be tested before another one takes its place for good."""
+MOST_TRIES = 3
+"""Boots of a release that came to skips whose reasons can pass."""
 
 _MOST_IN_VAIN = 20
 """Skips after which nobody looks on for a first release that can be tested."""

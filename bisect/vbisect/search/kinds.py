@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from vbisect.search.outcome import Outcome
+from vbisect.search.known import Counts, Outcome, Seen
 from vbisect.search.requests import STEADY_FAILURES
-from vbisect.search.seen import Counts, Seen
 
 CRASHED = "crashed"
 """The kind of a server that died while it was asked."""

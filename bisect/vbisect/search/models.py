@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache, reduce
 from typing import NamedTuple
 
-from vbisect.search.seen import Counts
+from vbisect.search.known import Counts
 
 Logs = tuple[float, ...]
 """A log-likelihood for each point of one side."""

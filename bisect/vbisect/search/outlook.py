@@ -9,6 +9,8 @@ from functools import lru_cache
 from itertools import accumulate
 
 from vbisect.search.belief import Belief, Piece
+from vbisect.search.cuts import Weighing, binary_entropy
+from vbisect.search.known import Change, Counts
 from vbisect.search.models import (
     NO_EVIDENCE,
     Evidence,
@@ -17,10 +19,6 @@ from vbisect.search.models import (
     likely_points,
     log_mixed,
 )
-from vbisect.search.outcome import Change
-from vbisect.search.quickest import binary_entropy
-from vbisect.search.seen import Counts
-from vbisect.search.weighing import Weighing
 
 Chances = Sequence[tuple[float, float]]
 """Of each way a boot can come out its chance in a bad release and in a good one."""

@@ -11,14 +11,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from vbisect.search.aim import Aim
+from vbisect.search.cuts import Seconds, Stretch, Weighing, spread, untested_stretches
 from vbisect.search.ends import Ends, find_ends
-from vbisect.search.outcome import Find, Outcome, change_between
-from vbisect.search.quickest import Seconds
-from vbisect.search.seen import Seen
-from vbisect.search.spread import spread
-from vbisect.search.stretches import Stretch, untested_stretches
-from vbisect.search.weighing import Weighing
+from vbisect.search.known import Aim, Find, Outcome, Seen, change_between
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from vbisect.search.seen import Counts
+from vbisect.search.known import Counts
 
 STEADY_FAILURES = 5
 """Failures in a row after which a boot in which nothing else was seen is not asked again."""
 
-_REQUESTS, _END_REQUESTS, _BOOTS = 0.5, 0.2, 0.8
+_REQUESTS, _END_REQUESTS, _BOOTS = 0.5, 0.14, 0.8
 """Shares: of the requests, of those at an end, and of the boots in which a bug would have shown."""
 
 

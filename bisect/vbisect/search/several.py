@@ -1,24 +1,34 @@
-"""Which releases are bad where several changes are looked for and anything was flaky.
+"""Several changes: which releases are bad, how sure each change is, which to boot again.
 
 A change may be anywhere, so only what a release came to says on which side it is. The releases are
 divided where that is likeliest, by how often they failed; then each is held against the two sides
-without it.
+without it. Each change is judged on its own, within the stretch that holds no other.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import reduce
 from itertools import accumulate
 
-from vbisect.search.aim import Aim
-from vbisect.search.belief import boots_of
+from vbisect.search.belief import believe, boots_of
+from vbisect.search.boundary import Boundary, conclude
+from vbisect.search.cuts import Weighing
+from vbisect.search.ends import Ends
+from vbisect.search.known import Aim, Counts, Outcome, Seen, flaky
 from vbisect.search.models import NO_EVIDENCE, Evidence, evidence_of, log_alone
-from vbisect.search.outcome import Outcome
-from vbisect.search.seen import Counts, Seen
+from vbisect.search.requests import boots_needed
 
 _CHANGE = 0.1
 """The odds, before anything was seen, of one change more between two tested releases."""
+
+_MOST_BOOTS = 4
+"""Boots of one release; what these leave open is told as the confidence of its change."""
+
+_ERROR_SHARE = 0.1
+"""Part of the error an answer may have that one release may have, once anything was flaky."""
 
 
 class Sides:
@@ -96,3 +106,58 @@ class Sides:
 def _share(seen: Counts) -> float:
     """How often a release failed, drawn to the middle by a trifle: the more was seen, the less."""
     return (seen.fails + 0.01) / (seen.total + 0.02)
+
+
+def confidences(aim: Aim, seen: Seen, boundaries: Sequence[Boundary]) -> list[float]:
+    """The probability of each of ``boundaries``, which are in order, given flaky observations."""
+    befores = [boundary.last_before for boundary in boundaries[1:]]
+    afters = [boundary.first_after for boundary in boundaries[:-1]]
+    windows = zip([0, *afters], [*befores, aim.count - 1], strict=True) if boundaries else ()
+    return [
+        _within(aim, seen, boundary, low, high)
+        for boundary, (low, high) in zip(boundaries, windows, strict=True)
+    ]
+
+
+def _within(aim: Aim, seen: Seen, boundary: Boundary, low: int, high: int) -> float:
+    """The probability of ``boundary`` if ``low`` to ``high`` holds one change at most."""
+    outcomes = {index: outcome for index, outcome in seen.outcomes.items() if low <= index <= high}
+    window = replace(seen, outcomes=outcomes)
+    ends = Ends(min(window.judged), max(window.judged))
+    belief = believe(aim, window, ends, Weighing(None))
+    return sum(
+        piece.mass
+        for piece in belief.pieces
+        if piece.change is boundary.change
+        and boundary.last_before < piece.first
+        and piece.last <= boundary.first_after
+    )
+
+
+def repeat_picks(aim: Aim, seen: Seen, sides: Sides, free: int) -> tuple[int, ...]:
+    """Up to ``free`` releases that more boots would make surer of.
+
+    Those are the ones of which it is in doubt on which side they are, and those beside a change.
+    ``seen`` has the outcomes that ``sides`` gave them.
+    """
+    if free < 1:
+        return ()
+    wanted: dict[int, int] = {}
+    left = sum(sides.doubts.values()) - (1 - aim.confidence)
+    shaky = flaky(seen)
+    for index, doubt in sorted(sides.doubts.items(), key=lambda known: -known[1]):
+        if doubt > _ERROR_SHARE * (1 - aim.confidence) if shaky else left > 0:
+            wanted[index] = _MOST_BOOTS
+            left -= doubt
+    boundaries = conclude(seen).boundaries
+    needed = boots_needed(aim.confidence)
+    for boundary, sure in zip(boundaries, confidences(aim, seen, boundaries), strict=True):
+        most = needed if sure >= aim.confidence else max(needed, _MOST_BOOTS)
+        for index in (boundary.last_before, boundary.first_after):
+            wanted[index] = max(most, wanted.get(index, 0))
+    return tuple(
+        index
+        for index, most in wanted.items()
+        if index not in seen.running
+        and max(len(boots_of(aim, seen, index)), len(seen.boots.get(index, ()))) < most
+    )[:free]
