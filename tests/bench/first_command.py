@@ -1,9 +1,10 @@
 """The README's first command on real servers, beside an older state of the project.
 
 Run it with the interpreter that has vbisect's packages installed, on a quiet machine. Both states
-run in turn, from an export of their commits, with one cache that has all builds. Prints a row for
-each run, and last one JSON line, medians of seconds and of boots: ``{"before_s", "after_s",
-"ratio", "before_boots", "after_boots"}``.
+run in turn, from an export of their commits, with one cache, in which the builds have to be already
+(where they are not, the first row has their downloads). Prints a row for each run, and last one
+JSON line, medians of seconds and of boots: ``{"before_s", "after_s", "ratio", "before_boots",
+"after_boots"}``.
 
     python tests/bench/first_command.py [--before COMMIT] [--rounds N]
 """
@@ -67,7 +68,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         states = {"before": options.before, "after": "HEAD"}
         packages = {name: export(commit, Path(folder, name)) for name, commit in states.items()}
-        run(packages["before"], Path(folder, "first"))  # fetches what is not there
         for _ in range(options.rounds):
             for name, package in packages.items():
                 seconds, number, answer = run(package, Path(folder, "results", name))
