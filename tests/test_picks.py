@@ -26,7 +26,7 @@ from vbisect.search import (
     next_picks,
     pointless,
 )
-from vbisect.search.picks import most_boots
+from vbisect.search.picks import most_repeats
 from vbisect.search.requests import boots_needed
 
 P, F, S = Outcome.PASS, Outcome.FAIL, Outcome.SKIP
@@ -58,7 +58,8 @@ class Searcher:
             self.rounds += 1
         assert not next_picks(self.aim, self.seen, self.costs, self.jobs)
         boots = sum(map(len, self.seen.boots.values()))
-        assert boots <= max(most_boots(self.aim.count) + 4, 4 * self.aim.count) + self.jobs
+        repeats = boots - len(self.seen.boots)
+        assert repeats <= max(most_repeats(self.aim.count) + 4, 3 * self.aim.count) + self.jobs
         return self
 
     def _begin(self) -> None:

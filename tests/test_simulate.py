@@ -50,10 +50,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no candidates": ({"candidates": None}, "candidates: Input should be a valid integer"),
     "one candidate": ({"candidates": 1}, "candidates: Input should be greater than or equal to 2"),
     "candidates as text": ({"candidates": "51"}, "candidates: Input should be a valid integer"),
-    "unknown key": ({"banana": 1}, "banana: there is no such key"),
+    "unknown key": ({"banana": 1}, "'banana': there is no such key"),
     "unknown key of the change": (
         {"change": {"kind": "fix", "at": 2, "by": 1}},
-        "change.by: there is no such key",
+        "'change.by': there is no such key",
     ),
     "at zero": ({"change": {"kind": "fix", "at": 0}}, "change.at is 0, and the first candidate"),
     "at beyond": ({"change": {"kind": "fix", "at": 10}}, "is one of 1 to 9"),
@@ -309,6 +309,27 @@ def test_where_nothing_can_be_tested_nothing_is_said(strategy: str) -> None:
     done = run(strategy, world(4, 2, untestable=((0, 3),)))
     assert (done.answer, done.wrong) == (Answer(Status.INCONCLUSIVE), False)
     assert {outcome for _, outcome in order(done)} == {S}
+
+
+@pytest.mark.parametrize("jobs", [1, 3, 8, 48])
+@pytest.mark.parametrize("confidence", [0.5, 0.95, 0.999, 0.9995])
+def test_however_many_jobs_and_however_sure_a_steady_change_is_found(
+    confidence: float, jobs: int
+) -> None:
+    for candidates, at in ((3, 1), (51, 46)):
+        change = DeclaredChange(kind=Change.FIX, at=at)
+        world = World(candidates=candidates, change=change, jobs=jobs, confidence=confidence)
+        answer = simulate(world, STRATEGIES["vbisect"](candidates, confidence)).answer
+        assert (answer.exact, answer.first_after) == (True, at)
+        assert answer.confidence is not None
+        assert answer.confidence >= confidence
+
+
+def test_steady_releases_that_no_single_change_explains_are_not_no_change() -> None:
+    change = DeclaredChange(kind=Change.FIX, at=3, again=(4,))
+    world = World(candidates=6, change=change, jobs=4)
+    answer = simulate(world, STRATEGIES["vbisect"](6, 0.95)).answer
+    assert (answer.status, answer.more) == (Status.INCONCLUSIVE, True)
 
 
 def test_linear_goes_upwards_until_the_outcome_changes() -> None:

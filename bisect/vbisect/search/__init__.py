@@ -8,7 +8,7 @@ another part of vbisect.
 
 from vbisect.search.ahead import likely_after
 from vbisect.search.boot import BootContext, boot_context, judge_boot
-from vbisect.search.boundary import Boundary, Conclusion, Excluded, Verdict
+from vbisect.search.boundary import Boundary, Conclusion, Verdict
 from vbisect.search.conclusion import conclude_seen
 from vbisect.search.ends import Ends, find_ends
 from vbisect.search.kinds import (
@@ -22,7 +22,7 @@ from vbisect.search.kinds import (
 )
 from vbisect.search.known import MAX_SKIPS, Aim, Change, Costs, Counts, Find, Outcome, Seen, flaky
 from vbisect.search.picks import is_over, next_picks, pointless
-from vbisect.search.plain import open_range, open_stretches
+from vbisect.search.plain import open_range
 from vbisect.search.requests import boots_needed, passes_to_show, rarest
 
 __all__ = [
@@ -38,7 +38,6 @@ __all__ = [
     "Costs",
     "Counts",
     "Ends",
-    "Excluded",
     "Find",
     "Outcome",
     "Seen",
@@ -54,7 +53,6 @@ __all__ = [
     "likely_after",
     "next_picks",
     "open_range",
-    "open_stretches",
     "other_ends_kind",
     "outcome_by",
     "passes_to_show",

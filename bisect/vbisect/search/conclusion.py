@@ -10,7 +10,7 @@ from vbisect.search.belief import Belief, Piece, believe, boots_of
 from vbisect.search.boundary import Boundary, Conclusion, Excluded, Verdict, conclude
 from vbisect.search.cuts import Weighing
 from vbisect.search.ends import Ends
-from vbisect.search.known import Aim, Change, Counts, Outcome, Seen
+from vbisect.search.known import Aim, Change, Counts, Outcome, Seen, flaky
 from vbisect.search.models import NO_EVIDENCE, Evidence, log_both
 from vbisect.search.picks import all_alike, standing
 from vbisect.search.several import Sides, confidences
@@ -47,7 +47,8 @@ def _of_one(aim: Aim, seen: Seen, ends: Ends) -> Conclusion:
         sure = boundaries if best.mass >= aim.confidence else ()
         return Conclusion(Verdict.OTHER_CHANGE, sure, ends, (), more)
     if best.mass < aim.confidence:
-        return Conclusion(Verdict.NO_CHANGE, (), ends, (), more)
+        verdict = Verdict.NO_CHANGE if flaky(seen) else Verdict.UNSURE
+        return Conclusion(verdict, (), ends, (), more)
     return Conclusion(Verdict.FOUND, boundaries, ends, boundaries[0].suspects, more)
 
 

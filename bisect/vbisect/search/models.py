@@ -62,13 +62,7 @@ BAD: tuple[Point, ...] = tuple(
             *_evenly(
                 0.08, [Point(1, s, r) for s in (0.3, 0.5, 0.7, 0.9) for r in (0.2, 0.35, 0.5, 0.8)]
             ),
-            *_evenly(
-                0.04,
-                [
-                    Point(1, 1.0, a / (a + b), (a, b))
-                    for a, b in ((2, 1), (1, 1), (0.5, 0.5), (1, 3))
-                ],
-            ),
+            *_evenly(0.04, [Point(1, 1.0, a / (a + b), (a, b)) for a, b in _SPREADS]),
             Point(0.03, 1.0, 0.5, (1.0, 1.0), each_boot=True),
         ),
         key=lambda point: point.level,

@@ -142,7 +142,8 @@ def _ways(points: Shares, own: tuple[Counts, ...], requests: int, side: int) -> 
 @lru_cache
 def _looked_at(requests: int) -> Sequence[tuple[int, float]]:
     """A few numbers of failures, each with the log of the ways to have about so many."""
-    some = sorted({0, 1, 2, requests // 4, requests // 2, requests * 3 // 4, requests})
+    few = range(min(requests, 2) + 1)
+    some = sorted({*few, requests // 4, requests // 2, requests * 3 // 4, requests})
     edges = [*some, requests + 1]
     return [
         (fails, math.log(math.comb(requests, fails)) + math.log(beyond - fails))

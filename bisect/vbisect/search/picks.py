@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from vbisect.search.belief import Belief, Piece, believe, boots_of
-from vbisect.search.cuts import Seconds, Weighing, untested_stretches
+from vbisect.search.cuts import Seconds, Weighing, binary_entropy, untested_stretches
 from vbisect.search.ends import MOST_TRIES, find_ends, outward_picks
 from vbisect.search.known import Aim, Costs, Outcome, Seen, flaky, mixed
 from vbisect.search.outlook import Outlook
@@ -22,9 +22,10 @@ _INSTANT = 1e-3
 """Seconds that a trial takes at least, so that the information per second stays finite."""
 
 _FEWEST_BITS = 0.002
-"""A boot that tells less is not worth its time; when all do, the search ends unsure."""
+"""A boot that tells less is not worth its time; when all do, the search ends unsure. Where little
+doubt is allowed, it is a twentieth of that."""
 
-_NONE_SHARE = 0.3
+_NONE_SHARE = 0.5
 """Part of the error an answer may have that "no change" may have where releases flaked: rare
 failures on both sides look much alike, and the prior between them is a guess."""
 
@@ -71,6 +72,7 @@ def pointless(aim: Aim, seen: Seen) -> frozenset[int]:
     outward = [*outward_picks(aim.count, seen)] if now.agreeing else []
     needed = {*now.to_confirm, *outward, *_retries(aim, seen, belief, now)}
     needed |= {ends.low, ends.high} - seen.outcomes.keys()
+    needed |= {belief.best.last_before, belief.best.last} if belief.best else set()
     if now.settled or now.to_confirm:
         return seen.running - needed
     doubt = _BEYOND_DOUBT * (1 - aim.confidence)
@@ -89,9 +91,9 @@ def _seconds(aim: Aim, costs: Costs | None) -> Seconds | None:
     return lambda index: max(fetch[index] + on_top, _INSTANT)
 
 
-def most_boots(count: int) -> int:
-    """Boots after which a search gives up; several times what a search of steady releases takes."""
-    return math.ceil(4 * math.log2(max(count, 2))) + 16
+def most_repeats(count: int) -> int:
+    """Boots of releases booted before after which a search gives up."""
+    return math.ceil(3 * math.log2(max(count, 2))) + 12
 
 
 @dataclass(frozen=True)
@@ -169,21 +171,20 @@ def _of_one(aim: Aim, seen: Seen, seconds: Seconds | None, free: int) -> tuple[i
     picks = tuple(dict.fromkeys(new))[:free]
     belief = believe(aim, seen, ends, Weighing(None))
     now = standing(aim, seen, belief)
-    spent = len(seen.running) + sum(seen.tries(index) for index in seen.judged)
+    again = len(seen.running) + sum(seen.tries(index) - 1 for index in seen.judged)
     # Confirming must not fail for want of one boot.
-    most = most_boots(aim.count) + (4 if now.to_confirm else 0)
-    left = min(free - len(picks), most - spent)
+    most = most_repeats(aim.count) + (4 if now.to_confirm else 0)
+    left = min(free - len(picks), most - again)
     if left <= 0:
         return picks
     if now.agreeing and (outward := [*outward_picks(aim.count, seen)]):
         return (*picks, *(i for i in outward if i not in seen.running))[:free]
-    if again := [i for i in _retries(aim, seen, belief, now) if i not in seen.running]:
-        return (*picks, *again[:left])
+    if retries := [i for i in _retries(aim, seen, belief, now) if i not in seen.running]:
+        return (*picks, *retries[:left])
     if now.settled:
         return picks
     if now.to_confirm:
-        again = [i for i in now.to_confirm if i not in seen.running]
-        return (*picks, *again[:left])
+        return (*picks, *[i for i in now.to_confirm if i not in seen.running][:left])
     if seen.running and not flaky(seen):
         return picks  # what runs may settle it: a further boot is not for an idle slot alone
     weighing = Weighing(aim.weights)
@@ -224,6 +225,7 @@ class _Chooser:
 
     def choose(self, number: int, running: frozenset[int] | set[int]) -> list[int]:
         picks: list[int] = []
+        least = min(_FEWEST_BITS, 0.05 * binary_entropy(1 - self.aim.confidence))
         requests = None if mixed(self.seen) else passes_needed(self.aim.confidence)
         for left in range(number, 0, -1):
             taken = {*running, *picks}
@@ -236,7 +238,7 @@ class _Chooser:
                     if self.seconds
                     else 1.0
                 )
-                if bits >= _FEWEST_BITS and rate > most:
+                if bits >= least and rate > most:
                     best, most = index, rate
             if best is None:
                 break
