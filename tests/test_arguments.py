@@ -15,6 +15,7 @@ from vbisect.launch.arguments import (
     effective_environment,
     parse_serve_argument,
     parse_variable,
+    refuse_secrets,
 )
 
 Specifiers = st.sampled_from(["", ">=0.30", "<0.10,>=0.8", "!=0.9.*", "==0.8.5.post1", "~=0.11.0"])
@@ -127,6 +128,84 @@ def test_a_refused_secret_is_not_repeated() -> None:
     assert "WANDB_API_KEY" in str(refused.value)
 
 
-def test_settings_about_tokens_are_no_secrets() -> None:
-    """Tokenizers have settings that people do pass on."""
-    assert parse_variable("TOKENIZERS_PARALLELISM=false").text == "TOKENIZERS_PARALLELISM=false"
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "DB_PASS",
+            "PGPASS",
+            "MYSQL_PWD",
+            "SSH_PASSPHRASE",
+            "AUTH",
+            "REDISCLI_AUTH",
+            "PRIVATE_KEY",
+        ),
+        *(
+            "PRIVATEKEY",
+            "KEY",
+            "SSL_KEY",
+            "S3_ACCESS_KEY_ID",
+            "S3_SECRET_ACCESS_KEY",
+            "HF_PAT",
+            "PAT",
+        ),
+        *(
+            "HF_TOKEN",
+            "TOKEN",
+            "TOKEN2",
+            "GITHUB_TOKEN_OLD",
+            "API_TOKENS",
+            "vllm_api_key",
+            "MY_JWT",
+        ),
+    ],
+)
+def test_the_values_of_secrets_are_taken_by_no_option(name: str) -> None:
+    """However it is written, and wherever it goes: what would be recorded is refused, unsaid."""
+    dashed = name.lower().replace("_", "-")
+    options = [
+        lambda: parse_variable(f"{name}=hunter-2"),
+        lambda: parse_variable(f"{name}=hunter-2; >=0.8"),
+        lambda: parse_serve_argument(f"--seed 1 --{dashed} hunter-2"),
+        lambda: parse_serve_argument(f"--{dashed}=hunter-2; >=0.30"),
+        lambda: parse_serve_argument(f"--{name} 'hunter-2 '"),
+        lambda: parse_serve_argument(f"--ssl.{dashed} hunter-2"),
+        lambda: refuse_secrets("The command", ["check", f"--{dashed}", "hunter-2"]),
+        lambda: refuse_secrets("The command", ["env", f"{name}=hunter-2", "check"]),
+    ]
+    for taken in options:
+        with pytest.raises(UsageError) as refused:
+            taken()
+        assert "hunter" not in str(refused.value)
+        assert name in str(refused.value) or dashed in str(refused.value)
+    assert parse_variable(name).text == name
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("--hf-token", "--hf-token --seed 1", "--tokenizer org/model", "--tokenizer-mode auto"),
+        *("--max-num-batched-tokens 8192", "--long-prefill-token-threshold=4", "--spec-tokens 3"),
+        *("--ignore-patterns '*.bin'", "--ssl-keyfile /etc/tls.pem", "--skip-tokenizer-init"),
+        '--compilation-config \'{"pass_config": {"eliminate_noops": true}}\'',
+        '--hf-overrides \'{"pad_token": "x"}\'',
+        "-O.pass_config.eliminate_noops=true",
+    ],
+)
+def test_what_only_sounds_like_a_secret_is_taken(value: str) -> None:
+    """Arguments that vLLM has; ``--hf-token`` alone means the one in the environment."""
+    assert parse_serve_argument(value).text == value
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("TOKENIZERS_PARALLELISM", "VLLM_MAX_TOKENS_PER_EXPERT_FP4_MOE", "VLLM_USE_FASTOKENS"),
+        *("VLLM_MULTI_STREAM_GEMM_TOKEN_THRESHOLD", "VLLM_MAX_BAD_WORDS_TOTAL_TOKENS"),
+        *("VLLM_ENABLE_PREGRAD_PASSES", "VLLM_PATTERN_MATCH_DEBUG", "PATH", "PWD", "OLDPWD"),
+        *("PYTHONPATH", "VLLM_CUDA_COMPATIBILITY_PATH", "SSH_AUTH_SOCK", "AUTHOR", "KEYBOARD"),
+    ],
+)
+def test_variables_that_only_sound_like_secrets_are_taken(name: str) -> None:
+    """Variables that vLLM and shells have."""
+    assert parse_variable(f"{name}=1").text == f"{name}=1"

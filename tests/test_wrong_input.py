@@ -61,6 +61,10 @@ CASES = {
     "missing command": run("--", "/nowhere/check", said="/nowhere/check is not there"),
     "specifier": run("--serve-arg", "--x; >=zero", said="'>=zero' is not a version specifier"),
     "env secret": run("--env", "HF_TOKEN=hf_abcdefgh", said="secrets are not recorded"),
+    "env password": run("--env", "DB_PASS=hunter", said="--env DB_PASS: secrets are not recorded"),
+    "argument": run(
+        "--serve-arg", "--hf-token hunter", said="--hf-token: secrets are not recorded"
+    ),
     "secret": run("--serve-arg", f"--revision hf_{'aB3' * 8}", said="the value holds a secret"),
     "secret word": run("--", "/bin/echo", f"hf_{'aB3' * 8}", said="the value holds a secret"),
     "no engine": run("--runtime", "docker", said=f"answers at unix://{NO_ENGINE}", code=4),

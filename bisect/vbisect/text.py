@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 _SECRET_NAME = re.compile(
-    # TOKENIZERS_PARALLELISM and VLLM_MAX_TOKENS_PER_… are about tokens of text
-    r"TOKEN(?!IZ|S_)|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL",
+    # TOKENIZERS_PARALLELISM, --max-num-batched-tokens and …_TOKEN_THRESHOLD: tokens of text
+    r"TOKEN(?!IZ|S_|S$|SPEED|_THRESHOLD|_BUDGET)|(?:API|ACCESS|AUTH)_TOKENS$"
+    r"|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|AUTHORIZATION|(?:API|PRIVATE|ACCESS)_?KEY"
+    r"|(?<!BY)PASS$|(?:^|[^A-Z])(?:AUTH|KEY|PAT|JWT|COOKIE)$|[^A-Z]PWD$",
     re.IGNORECASE,
 )
 # every alternative begins with a letter, so that few places of a long log are looked at twice
@@ -30,8 +32,8 @@ _CONTROL = re.compile(
 
 @lru_cache(maxsize=1000)
 def is_secret_name(name: str) -> bool:
-    """Whether an environment variable of this name usually holds a secret."""
-    return _SECRET_NAME.search(name) is not None
+    """Whether a variable or an argument of this name usually holds a secret."""
+    return _SECRET_NAME.search(name.replace("-", "_")) is not None
 
 
 def redact(text: str) -> str:

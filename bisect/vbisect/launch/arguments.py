@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import Version
@@ -70,38 +71,46 @@ def effective_environment(variables: Iterable[Limited], version: str) -> dict[st
 def parse_serve_argument(value: str) -> Limited:
     """Read a ``--serve-arg``; raises ``UsageError``."""
     limited = Limited.parse("--serve-arg", value)
-    refuse_secret("--serve-arg", value)
     try:
         words = shlex.split(limited.text)
     except ValueError as error:
+        refuse_secrets("--serve-arg", [value])
         raise UsageError(f"--serve-arg '{value}': {error}.") from None
     for word in words:
         if word.partition("=")[0] in ("--port", "--host", "--uds"):
             raise UsageError(f"--serve-arg '{value}': vbisect chooses the address itself.")
         if word.partition("=")[0].replace("_", "-") == "--api-key":  # vLLM takes either
             raise UsageError("--serve-arg --api-key: servers here are on loopback and take no key.")
+    refuse_secrets("--serve-arg", [value, *words])
     return limited
 
 
-def refuse_secret(option: str, value: str) -> None:
-    """Raise ``UsageError`` for a token: what is repeated and resumed has to be recorded."""
-    if without_secrets(value) != value:
-        raise UsageError(
-            f"{option}: the value holds a secret, and values are recorded; set it in your "
-            "environment and pass it on with --env NAME."
-        )
+def refuse_secrets(option: str, words: Sequence[str]) -> None:
+    """Raise ``UsageError`` for a token, or for a value by the name of a secret.
+
+    What is repeated and resumed has to be recorded, and secrets are not.
+    """
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if without_secrets(word) != word:
+            raise UsageError(
+                f"{option}: the value holds a secret, and values are recorded; set it in your "
+                "environment and pass it on with --env NAME."
+            )
+        name, equals, value = word.partition("=")
+        if not equals and name.startswith("-") and not following.startswith("-"):
+            value = following
+        if value and re.fullmatch(r"[\w.-]+", name) and is_secret_name(name):
+            raise UsageError(
+                f"{option} {name}: secrets are not recorded; set it in your environment and pass "
+                "it on with --env NAME."
+            )
 
 
 def parse_variable(value: str) -> Limited:
     """Read an ``--env``; raises ``UsageError``, also for a secret, which must not be recorded."""
     limited = Limited.parse("--env", value)
-    name, equals, _ = limited.text.partition("=")
+    name = limited.text.partition("=")[0]
     if not name.isidentifier():
         raise UsageError(f"--env '{value}': write NAME=VALUE, or NAME to pass your own value on.")
-    if equals and is_secret_name(name):
-        raise UsageError(
-            f"--env {name}: secrets are not recorded; set {name} in your environment and "
-            f"write --env {name}."
-        )
-    refuse_secret(f"--env {name}", value)
+    refuse_secrets("--env", [limited.text])
     return limited

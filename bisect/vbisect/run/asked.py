@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from vbisect.errors import UsageError
-from vbisect.launch.arguments import refuse_secret
+from vbisect.launch.arguments import refuse_secrets
 from vbisect.probes import CommandSettings, Endpoint, NChoicesSettings, SuiteSettings, Variation
 from vbisect.probes.n_choices import GREEDY_BELOW
 from vbisect.probes.suite import variations
@@ -99,8 +99,7 @@ def _command(options: RunOptions) -> CommandSettings | None:
     found = shutil.which(options.command[0])
     if found is None:
         raise UsageError(f"The command {options.command[0]} is not there or not executable.")
-    for word in options.command:
-        refuse_secret("The command", word)
+    refuse_secrets("The command", options.command)
     program = str(Path(found).absolute())
     return CommandSettings(command=(program, *options.command[1:]), timeout=options.command_timeout)
 
