@@ -188,7 +188,7 @@ def test_any_json_is_read_or_unreadable(data: Any) -> None:
     for stream in (False, True):
         got: Answer | None = None
         with contextlib.suppress(UnreadableAnswer):
-            got = read_stream(events(data).split("\n")) if stream else read_plain(text)
+            got = read_stream(events(data)) if stream else read_plain(text)
         assert got is None or failure_of(got, 4) is not None, "no such answer has four choices"
 
 
@@ -213,7 +213,7 @@ def test_any_json_is_read_or_unreadable(data: Any) -> None:
 def test_bodies_of_another_kind_are_unreadable(body: str, stream: bool) -> None:
     """A body that is no answer is a skip with its reason, never a verdict."""
     with pytest.raises(NoResponse) as silence:
-        answer(f"data: {body}\n" if stream else body, stream=stream)
+        answer(f"data: {body}\n\n" if stream else body, stream=stream)
     assert silence.value.detail.startswith("the answer is n")
     assert len(silence.value.detail) < 400
 
@@ -238,7 +238,7 @@ def test_streams_cut_anywhere_never_pass(name: str) -> None:
     assert len(cuts) > 20
     for cut in cuts:
         try:
-            got = read_stream(whole[:cut].decode("utf-8", errors="replace").split("\n"))
+            got = read_stream(whole[:cut].decode("utf-8", errors="replace"))
         except UnreadableAnswer:
             continue
         found = failure_of(got, 2)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
 
+import httpx
+from httpx_sse import EventSource, ServerSentEvent
 from pydantic import BaseModel, ConfigDict
 
 from vbisect.probes.interface import FailureKind
 from vbisect.text import one_line
+
+_PIECE_BYTES = 1 << 16
+_EVENT_STREAM = {"content-type": "text/event-stream; charset=utf-8"}
 
 
 class Choice(BaseModel):
@@ -37,6 +42,15 @@ class Answer(BaseModel):
     broken_code: int | None = None
 
 
+class Problem(BaseModel):
+    """The error that an answer tells of: a sentence, and the status where it names one."""
+
+    model_config = ConfigDict(frozen=True)
+
+    message: str
+    code: int | None = None
+
+
 class UnreadableAnswer(Exception):
     """The body is not what this endpoint answers with; the message says how."""
 
@@ -47,33 +61,34 @@ def read_plain(body: str) -> Answer:
     return Answer(choices=tuple(_choice(item) for item in _choice_list(data)), usage=_usage(data))
 
 
-def read_stream(lines: Iterable[str]) -> Answer:
+def read_stream(text: str) -> Answer:
     """Read server-sent events, joining the pieces of each index. Raises ``UnreadableAnswer``.
 
-    A stream that does not reach ``[DONE]``, or carries an error, is ``broken``.
+    A stream that does not reach ``[DONE]``, or carries an error, is ``broken``; one without a
+    single event is no stream.
     """
     pieces: dict[int | None, list[Choice]] = {}
     usage: dict[str, Any] | None = None
     broken: str | None = None
     code: int | None = None
-    done = False
-    for line in lines:
-        if not line.startswith("data:"):
-            continue
-        payload = line.removeprefix("data:").strip()
-        if payload == "[DONE]":
+    done = seen = False
+    for event in _events(text):
+        seen = True
+        if event.data.strip() == "[DONE]":
             done = True
             break
-        event = _load(payload)
-        if isinstance(event.get("error"), dict):
-            broken = one_line(str(event["error"].get("message")), 200)
-            found = event["error"].get("code")
-            code = found if isinstance(found, int) else None
+        chunk = _chunk(event)
+        problem = problem_of(chunk)
+        if problem is not None:
+            if broken is None:  # what follows an error follows from it
+                broken, code = problem.message, problem.code
             continue
-        usage = _usage(event) or usage
-        for item in _choice_list(event):
+        usage = _usage(chunk) or usage
+        for item in _choice_list(chunk):
             piece = _choice(item)
             pieces.setdefault(piece.index, []).append(piece)
+    if not seen:
+        raise UnreadableAnswer(f"no stream of events: {one_line(text, 120)}")
     if not done and broken is None:
         broken = "it ended without [DONE]"
     choices = tuple(
@@ -88,6 +103,24 @@ def read_stream(lines: Iterable[str]) -> Answer:
         if any(part.content or part.finish_reason for part in parts)
     )
     return Answer(choices=choices, usage=usage, broken=broken, broken_code=code)
+
+
+def problem_of(data: dict[str, Any]) -> Problem | None:
+    """The error in a JSON object, in any shape that servers give it, if there is one.
+
+    Those are ``error`` with fields or a sentence, and vLLM's fields at the top level.
+    """
+    inner = data if data.get("object") == "error" else data.get("error")
+    if not inner:
+        return None
+    if not isinstance(inner, dict):
+        return Problem(message=one_line(str(inner)))
+    found = inner.get("message") or inner.get("detail") or json.dumps(inner)
+    try:
+        code = int(str(inner.get("code")))
+    except ValueError:
+        code = None
+    return Problem(message=one_line(str(found)), code=code)
 
 
 def failure_of(answer: Answer, n: int, *, logprobs: bool = False) -> tuple[FailureKind, str] | None:
@@ -112,6 +145,32 @@ def failure_of(answer: Answer, n: int, *, logprobs: bool = False) -> tuple[Failu
     if bare:
         return FailureKind.NO_LOGPROBS, f"{bare} of {n} choices have no logprobs"
     return None
+
+
+def _events(text: str) -> Iterator[ServerSentEvent]:
+    """The events with data for us: pings, comments and a server's own notes are left out."""
+    text = text.removeprefix("\ufeff")
+    if text.rstrip().endswith("[DONE]"):
+        text += "\n\n"  # an event counts from the blank line after it on; this one ends all
+    body = text.encode()
+    # in pieces, or an answer of nothing but line ends would be a list of them all at once
+    pieces = (body[at : at + _PIECE_BYTES] for at in range(0, len(body), _PIECE_BYTES))
+    whole = httpx.Response(200, headers=_EVENT_STREAM, content=pieces)
+    for event in EventSource(whole).iter_sse():
+        ours = event.event in ("message", "error") or '"choices"' in event.data
+        if event.data and ours:
+            yield event
+
+
+def _chunk(event: ServerSentEvent) -> dict[str, Any]:
+    """The object in an event; whatever an event by the name of error holds is an error."""
+    if event.event != "error":
+        return _load(event.data)
+    try:
+        data = _load(event.data)
+    except UnreadableAnswer:
+        return {"error": event.data}
+    return data if problem_of(data) else {"error": data}
 
 
 def _load(text: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from vbisect.probes.answers import (
     Answer,
     UnreadableAnswer,
     failure_of,
+    problem_of,
     read_plain,
     read_stream,
 )
@@ -209,7 +210,7 @@ def read(reply: Reply, stream: bool) -> Answer:
     if status != 200:
         raise Untestable(SkipReason.REQUEST_REJECTED, refusal_of(reply))
     try:
-        answer = read_stream(text.split("\n")) if stream else read_plain(text)
+        answer = read_stream(text) if stream else read_plain(text)
     except UnreadableAnswer as error:
         raise NoResponse(SkipReason.SERVER_ERROR, f"the answer is {error}") from None
     if answer.broken_code is not None and 400 <= answer.broken_code < 500:
@@ -231,12 +232,8 @@ def message_of(text: str) -> str:
         data = json.loads(text)
     except (ValueError, RecursionError):
         return one_line(text)
-    if isinstance(data, dict):
-        inner = data.get("error", data)
-        found = inner.get("message", inner.get("detail")) if isinstance(inner, dict) else inner
-        if found:
-            return one_line(str(found))
-    return one_line(text)
+    problem = problem_of({"error": data.get("error") or data}) if isinstance(data, dict) else None
+    return problem.message if problem else one_line(text)
 
 
 def _measured(answer: Answer, latency: float) -> dict[str, Any]:
