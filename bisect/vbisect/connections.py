@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import ssl
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx
 
@@ -64,6 +66,25 @@ def read_whole(response: httpx.Response, most: int, until: float | None = None) 
         if until is not None and time.monotonic() >= until:
             raise TooLate
     return bytes(body)
+
+
+@contextmanager
+def following(client: httpx.Client, request: httpx.Request) -> Iterator[httpx.Response]:
+    """The streamed answer at the end of all redirects; only GET and HEAD are sent on.
+
+    The bodies of redirects are not read, while httpx reads them to the end.
+    """
+    sent_on = request.method in ("GET", "HEAD")
+    for _ in range(client.max_redirects):
+        response = client.send(request, stream=True)
+        try:
+            if response.next_request is None or not sent_on:
+                yield response
+                return
+            request = response.next_request
+        finally:
+            response.close()
+    raise httpx.TooManyRedirects("too many redirects", request=request)
 
 
 def can_be_token(value: str) -> bool:

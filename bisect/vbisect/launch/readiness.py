@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 from packaging.version import InvalidVersion, Version
 
+from vbisect.connections import TooLarge, TooLate, new_client, read_whole
 from vbisect.errors import Cancelled
 from vbisect.launch.diagnosis import diagnose_exit, last_words
 from vbisect.launch.server import Ended
@@ -19,6 +22,9 @@ from vbisect.reasons import SkipReason, Untestable
 from vbisect.text import one_line
 
 _POLL_SECONDS = 0.1
+_ANSWER_SECONDS = 5
+_LARGEST_ANSWER = 1 << 20
+"""Bytes of what a server says of itself."""
 LONGEST_BOOT_SECONDS = 7200
 """A server that logs for ever and never gets ready is given up after this long."""
 
@@ -48,14 +54,16 @@ def wait_until_ready(
     """
     started = alive = time.monotonic()
     size = since
-    with httpx.Client(base_url=base_url, trust_env=False, timeout=5) as client:
+    with new_client(direct=True, connect=_ANSWER_SECONDS, read=_ANSWER_SECONDS) as client:
         while True:
             end = ended()
             if end is not None:
                 raise diagnose_exit(log, end, since)
-            health = _health(client)
+            health = _health(client, base_url)
             if health == 200:
-                return Ready(model=_served_model(client), version=_version(client))
+                return Ready(
+                    model=_served_model(client, base_url), version=_version(client, base_url)
+                )
             now = time.monotonic()
             grown = log.stat().st_size if log.exists() else 0
             # a server that answers logs these very requests, which is no sign of progress
@@ -108,27 +116,49 @@ def _commit(version: Version | None) -> str | None:
     return next((part for part in parts if re.fullmatch("g[0-9a-f]{6,40}", part)), None)
 
 
-def _health(client: httpx.Client) -> int | None:
-    """The status of ``/health``, ``None`` while nothing answers."""
+def _health(client: httpx.Client, base_url: str) -> int | None:
+    """The status of ``/health``, ``None`` while nothing answers; its body is not read."""
     try:
-        return client.get("/health").status_code
+        with client.stream("GET", f"{base_url}/health") as response:
+            return response.status_code
     except httpx.HTTPError:
         return None
 
 
-def _served_model(client: httpx.Client) -> str:
+def _served_model(client: httpx.Client, base_url: str) -> str:
     try:
-        return str(client.get("/v1/models").raise_for_status().json()["data"][0]["id"])
-    except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
+        found = _json(client, f"{base_url}/v1/models")["data"][0]["id"]
+        if not isinstance(found, str) or not found.isprintable():  # it is sent back
+            raise _NotTold("its name cannot be sent back")
+    except (_NotTold, LookupError, TypeError) as error:
         raise Untestable(
             SkipReason.SERVER_ERROR, f"/v1/models gave no model: {one_line(str(error))}"
         ) from None
+    return found
 
 
-def _version(client: httpx.Client) -> str:
+def _version(client: httpx.Client, base_url: str) -> str:
     try:
-        return str(client.get("/version").raise_for_status().json()["version"])
-    except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
+        return str(_json(client, f"{base_url}/version")["version"])
+    except (_NotTold, LookupError, TypeError) as error:
         raise Untestable(
             SkipReason.WRONG_VERSION, f"/version gave no version: {one_line(str(error))}"
         ) from None
+
+
+class _NotTold(Exception):
+    """A server did not say what it was asked; the message says what it did."""
+
+
+def _json(client: httpx.Client, url: str) -> Any:
+    try:
+        with client.stream("GET", url) as response:
+            response.raise_for_status()
+            body = read_whole(response, _LARGEST_ANSWER, time.monotonic() + _ANSWER_SECONDS)
+        return json.loads(body)
+    except TooLarge:
+        raise _NotTold(f"more than {_LARGEST_ANSWER >> 20} MiB") from None
+    except TooLate:
+        raise _NotTold(f"no whole answer within {_ANSWER_SECONDS} s") from None
+    except (httpx.HTTPError, ValueError, RecursionError) as error:
+        raise _NotTold(str(error)) from None

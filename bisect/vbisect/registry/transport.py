@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from vbisect.connections import TooLarge, new_client, read_whole
+from vbisect.connections import TooLarge, following, new_client, read_whole
 from vbisect.registry.answer import Answer, nonsense
 from vbisect.registry.retry import OnWait, Patience, ask_patiently
 
@@ -102,17 +102,13 @@ class Transport:
 
 
 def _exchange(client: httpx.Client, request: Request) -> Answer:
-    with client.stream(
-        request.method,
-        request.address,
-        headers=request.headers,
-        content=request.content,
-        follow_redirects=request.content is None,  # a body with a secret in it stays here
-    ) as response:
+    asked = client.build_request(
+        request.method, request.address, headers=request.headers, content=request.content
+    )
+    with following(client, asked) as response:  # no body, with a secret in it, goes elsewhere
         try:
             body = read_whole(response, _LARGEST_ANSWER)
         except TooLarge:
             raise nonsense(request.registry, "something of a sensible size") from None
-        first = response.history[0].url if response.history else response.url
-        foreign = (first.host, first.port) != (response.url.host, response.url.port)
+        foreign = (asked.url.host, asked.url.port) != (response.url.host, response.url.port)
         return Answer(response.status_code, response.headers, body, foreign)

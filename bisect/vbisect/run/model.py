@@ -92,7 +92,7 @@ def takes_pictures(model: ResolvedModel) -> bool:
     try:
         path = Path(model.path).expanduser()
         config = _read_config(path) if path.is_dir() else hub_config(model.name, timeout=10)
-    except UsageError:
+    except (UsageError, HostError):
         return False
     return "vision_config" in config
 
