@@ -65,6 +65,10 @@ CASES = {
     "argument": run(
         "--serve-arg", "--hf-token hunter", said="--hf-token: secrets are not recorded"
     ),
+    "argument in two": run(
+        *("--serve-arg", "--hf-token", "--serve-arg", "hunter"),
+        said="--hf-token: secrets are not recorded",
+    ),
     "secret": run("--serve-arg", f"--revision hf_{'aB3' * 8}", said="the value holds a secret"),
     "secret word": run("--", "/bin/echo", f"hf_{'aB3' * 8}", said="the value holds a secret"),
     "no engine": run("--runtime", "docker", said=f"answers at unix://{NO_ENGINE}", code=4),

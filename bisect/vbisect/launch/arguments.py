@@ -90,7 +90,7 @@ def refuse_secrets(option: str, words: Sequence[str]) -> None:
 
     What is repeated and resumed has to be recorded, and secrets are not.
     """
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip(words, [*words[1:], ""], strict=False):
         if without_secrets(word) != word:
             raise UsageError(
                 f"{option}: the value holds a secret, and values are recorded; set it in your "

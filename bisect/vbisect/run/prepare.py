@@ -12,7 +12,7 @@ from vbisect import __version__
 from vbisect.engine import Engine, connect, engine_answers
 from vbisect.engine.images import plain_http_registries, platform_of
 from vbisect.errors import HostError, UsageError
-from vbisect.launch.arguments import parse_serve_argument, parse_variable
+from vbisect.launch.arguments import parse_serve_argument, parse_variable, refuse_secrets
 from vbisect.launch.request_log import log_arguments
 from vbisect.models.image import tiny_image_data_url
 from vbisect.paths import host_identity, with_tilde
@@ -58,6 +58,8 @@ def prepare(options: RunOptions) -> RunSettings:
         raise UsageError("Give both --from and --to, or --resume RUN_DIR.")
     _check_numbers(options)
     serve_args = tuple(parse_serve_argument(value) for value in options.serve_args)
+    # a name may stand in one of them and its value in the next
+    refuse_secrets("--serve-arg", [w for limited in serve_args for w in limited.text.split()])
     env = tuple(parse_variable(value) for value in options.env)
     find = Find(one_of("--find", options.find, list(Find)))
     asked = what_is_asked(options)
