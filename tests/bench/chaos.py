@@ -110,6 +110,9 @@ class Life:
         try:
             code = self.process.wait(seconds)
         except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)  # says where every thread is
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(10)
             self.process.kill()
             self.process.wait()
             code = None
@@ -355,7 +358,7 @@ class Place:
         shutil.rmtree(made.temporary)
         made.temporary = self.folder / f"temporary-{name}"
         made.temporary.mkdir()
-        made.env["TMPDIR"] = str(made.temporary)
+        made.env |= {"TMPDIR": str(made.temporary), "PYTHONFAULTHANDLER": "1"}
         return made
 
     def clear(self, vbisect: Vbisect) -> None:
@@ -450,7 +453,7 @@ class Run:
     def _ended(self, life: Life, code: int | None, struck: bool) -> None:
         said = life.told(".err")
         if code is None:
-            raise Fault("wrong", f"it did not end within {END_SECONDS:g} s: {said[-300:]}")
+            raise Fault("wrong", f"it did not end within {END_SECONDS:g} s: {said[-3000:]}")
         allowed = {0, *(self.kind.codes or ((4,) if self.kind.trace else ()))} if struck else {0}
         run_dir = _run_dir(self._vbisect)
         if struck and self.kind.signal and (run_dir is None or _finished(run_dir)):
