@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from vbisect.files import append_to
+
 
 class Locked(Exception):
     """Somebody else holds the lock."""
@@ -22,7 +24,7 @@ def file_lock(
     Raises ``Locked`` when it is taken and ``wait`` says no.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as handle:
+    with append_to(path) as handle:
         while True:
             try:
                 mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX

@@ -9,6 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from vbisect.files import Below, write_whole
+
 _SECRET_NAME = re.compile(
     # TOKENIZERS_PARALLELISM, --max-num-batched-tokens and …_TOKEN_THRESHOLD: tokens of text
     r"TOKEN(?!IZ|S_|S$|SPEED|_THRESHOLD|_BUDGET)|(?:API|ACCESS|AUTH)_TOKENS$"
@@ -82,10 +84,15 @@ def without_secrets_in(value: Any) -> Any:
     return in_every_text(without_secrets, value)
 
 
+def without_controls(text: str) -> str:
+    """``text`` without what steers a terminal, turns the order of letters, or is no character."""
+    return _CONTROL.sub("", _ANSI.sub("", text))
+
+
 def plain(text: str, limit: int = 2000) -> str:
     """``text`` for people: no secrets, no terminal or bidirectional controls, at most ``limit``."""
     redacted = redact(text)
-    text = _CONTROL.sub("", _ANSI.sub("", redacted))
+    text = without_controls(redacted)
     if text != redacted:  # taking controls out can put a token together
         text = redact(text)
     return text if len(text) <= limit else text[: limit - 1] + "…"
@@ -99,12 +106,11 @@ def one_line(text: str, limit: int = 300) -> str:
 def scrub_file(path: Path) -> None:
     """Take secrets out of a finished log, in place; a log without any is left untouched."""
     try:
-        content = path.read_bytes()
+        with (Below(path.parent) / path.name).open() as handle:
+            content = handle.read()
     except OSError:
         return
     text = content.decode("utf-8", errors="surrogateescape")
     cleaned = without_secrets(text)
     if cleaned != text:
-        unfinished = path.with_name(path.name + ".part")
-        unfinished.write_bytes(cleaned.encode("utf-8", errors="surrogateescape"))
-        unfinished.rename(path)
+        write_whole(path, cleaned.encode("utf-8", errors="surrogateescape"))

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
-import shutil
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -28,6 +26,7 @@ from vbisect.builds.shim import install_torchvision_shim, install_vllm_metadata
 from vbisect.builds.uv import UvResult, failure, run_uv
 from vbisect.builds.wheel_file import WheelFile, find_wheel_file
 from vbisect.errors import Cancelled, HostError
+from vbisect.files import remove_below, write_whole
 from vbisect.locks import file_lock
 from vbisect.paths import cache_root
 from vbisect.releases import Device, Wheel
@@ -111,12 +110,13 @@ def ensure_environment(
             finished = _finished(path)
             if finished is not None:
                 return finished
-            if path.exists():
-                shutil.rmtree(path)
+            with suppress(FileNotFoundError):
+                remove_below(root, request.name)
             try:
                 return _install(request, path, cancel)
             except BaseException:
-                shutil.rmtree(path, ignore_errors=True)
+                with suppress(OSError):
+                    remove_below(root, request.name)
                 raise
     except OSError as error:
         raise HostError(f"Cannot write the environment cache {root}: {error.strerror}.") from error
@@ -189,7 +189,7 @@ def _install(
         size_bytes=sum(file.lstat().st_blocks * 512 for file in path.rglob("*")),
         notes=notes_on(recipe, dated=file.uploaded is not None, latest_deps=request.latest_deps),
     )
-    _write_marker(path, environment)
+    write_whole(path / _MARKER, environment.model_dump_json(indent=1), durable=True)
     return environment
 
 
@@ -222,12 +222,3 @@ def _packages(site_packages: Path) -> tuple[str, ...]:
 
     installed = distributions(path=[str(site_packages)])
     return tuple(sorted(f"{found.name.lower()}=={found.version}" for found in installed))
-
-
-def _write_marker(path: Path, environment: Environment) -> None:
-    unfinished = path / (_MARKER + ".part")
-    with unfinished.open("w", encoding="utf-8") as handle:
-        handle.write(environment.model_dump_json(indent=1))
-        handle.flush()
-        os.fsync(handle.fileno())
-    unfinished.rename(path / _MARKER)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from vbisect.builds.environment import environments_root
+from vbisect.files import remove_below
 from vbisect.locks import Locked, file_lock
 
 
@@ -31,7 +31,7 @@ def evict(versions: tuple[str, ...] = ()) -> list[Evicted]:
             with file_lock(lock):
                 if path.exists():
                     freed = _own_bytes(path)
-                    shutil.rmtree(path)
+                    remove_below(root, path.name)
                     results.append(Evicted(path.name, freed, in_use=False))
         except Locked:
             results.append(Evicted(path.name, 0, in_use=True))

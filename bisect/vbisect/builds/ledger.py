@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ from datetime import UTC, datetime
 from pydantic import BaseModel, ConfigDict
 
 from vbisect.errors import HostError
+from vbisect.files import write_whole
 from vbisect.locks import file_lock
 from vbisect.paths import cache_root
 
@@ -69,12 +69,7 @@ class Ledger:
                 entries = self._read()
                 yield entries
                 content = _Content(images=entries).model_dump_json(indent=1)
-                unfinished = self._path.with_suffix(".part")
-                with unfinished.open("w", encoding="utf-8") as handle:
-                    handle.write(content)
-                    handle.flush()
-                    os.fsync(handle.fileno())
-                unfinished.rename(self._path)
+                write_whole(self._path, content, durable=True)
         except OSError as error:
             raise HostError(f"Cannot write {self._path}: {error.strerror}.") from error
 

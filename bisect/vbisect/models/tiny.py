@@ -1,11 +1,12 @@
 """Writes a tiny model as a directory that vLLM can serve without any network."""
 
 import hashlib
-import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+from vbisect.files import remove_below
 from vbisect.models import qwen2, qwen2_5_vl
 
 _FILES: dict[str, Callable[[], dict[str, str]]] = {
@@ -60,16 +61,21 @@ def write_tiny_model(name: str, directory: Path) -> Path:
         draft.chmod(0o755)
         draft.rename(directory)
     except OSError as error:
-        shutil.rmtree(draft, ignore_errors=True)
+        _discard(draft)
         if _holds(directory, files):
             return directory  # another process was faster
         if directory.exists():
             raise FileExistsError(f"{directory} exists and does not hold {name}") from error
         raise
     except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
+        _discard(draft)
         raise
     return directory
+
+
+def _discard(draft: Path) -> None:
+    with suppress(OSError):
+        remove_below(draft.parent, draft.name)
 
 
 def _holds(directory: Path, files: dict[str, bytes]) -> bool:

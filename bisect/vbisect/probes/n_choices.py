@@ -6,11 +6,12 @@ import json
 import time
 import uuid
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from vbisect.connections import TooLarge
+from vbisect.files import append_to, write_whole
 from vbisect.probes.answers import (
     Answer,
     UnreadableAnswer,
@@ -72,15 +73,15 @@ class NChoicesSettings(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     endpoint: Endpoint = Endpoint.CHAT
-    n: tuple[int, ...] = (8,)
+    n: tuple[Annotated[int, Field(ge=0, le=10**6)], ...] = Field((8,), min_length=1)
     stream: bool = False
-    temperature: float = 0.7
-    top_p: float = 0.9
-    max_tokens: int = 16
+    temperature: float = Field(0.7, ge=0, allow_inf_nan=False)
+    top_p: float = Field(0.9, gt=0, le=1)
+    max_tokens: int = Field(16, ge=1, le=10**9)
     seed: int | None = None
     logprobs: bool = False
     image: str | None = None
-    request_timeout: float = 300
+    request_timeout: float = Field(300, gt=0, le=1e9)
 
 
 class NChoicesProbe:
@@ -248,9 +249,9 @@ def _measured(answer: Answer, latency: float) -> dict[str, Any]:
 
 def _keep_request(target: ProbeTarget, label: str | None, path: str, body: dict[str, Any]) -> None:
     text = json.dumps({"method": "POST", "path": path, "body": body}, indent=1) + "\n"
-    (target.directory / "request.json").write_text(text, encoding="utf-8")
+    write_whole(target.directory / "request.json", text)
     if label is not None:
-        (target.directory / f"request-{label}.json").write_text(text, encoding="utf-8")
+        write_whole(target.directory / f"request-{label}.json", text)
 
 
 def _keep_response(
@@ -269,5 +270,5 @@ def _keep_response(
         "seconds": round(seconds, 4),
         "body": redact(reply.text),
     }
-    with (target.directory / "responses.jsonl").open("a", encoding="utf-8") as handle:
-        handle.write(json.dumps(line) + "\n")
+    with append_to(target.directory / "responses.jsonl") as handle:
+        handle.write(json.dumps(line).encode() + b"\n")

@@ -7,11 +7,15 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from vbisect.files import Below, write_whole
 from vbisect.run.records import Frozen
 from vbisect.run.settings import RunSettings
 
 FILE_NAME = "commits.json"
 REPOSITORY = "vllm-project/vllm"
+
+_LARGEST = 32 * 2**20
+"""Bytes; what GitHub lists of a change takes a hundredth of it."""
 
 
 class KeptCommit(Frozen):
@@ -50,16 +54,14 @@ _Kept = TypeAdapter(tuple[KeptComparison, ...])
 def read_comparisons(run_dir: Path) -> tuple[KeptComparison, ...]:
     """What was kept in ``run_dir``; nothing where there is none that can be read."""
     try:
-        return _Kept.validate_json((run_dir / FILE_NAME).read_bytes())
+        return _Kept.validate_json((Below(run_dir) / FILE_NAME).read(_LARGEST))
     except (OSError, ValidationError):
         return ()
 
 
 def write_comparisons(run_dir: Path, kept: tuple[KeptComparison, ...]) -> None:
     """Keep ``kept`` in ``run_dir``, whole or not at all."""
-    unfinished = run_dir / f"{FILE_NAME}.part"
-    unfinished.write_bytes(_Kept.dump_json(kept, indent=1) + b"\n")
-    unfinished.replace(run_dir / FILE_NAME)
+    write_whole(run_dir / FILE_NAME, _Kept.dump_json(kept, indent=1) + b"\n")
 
 
 def git_name(settings: RunSettings, version: str) -> str:

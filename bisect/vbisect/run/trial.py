@@ -15,6 +15,7 @@ from statistics import median_high
 from typing import Any, TypeVar
 
 from vbisect.errors import Cancelled
+from vbisect.files import write_whole
 from vbisect.launch import LaunchSpec, Server
 from vbisect.launch.diagnosis import known_cause
 from vbisect.launch.engine_version import engine_version
@@ -424,7 +425,7 @@ class _Trial:
             **fetched.evidence,
         }
         path = self.spec.directory / "environment.json"
-        path.write_text(redact(json.dumps(facts, indent=1)) + "\n", encoding="utf-8")
+        write_whole(path, redact(json.dumps(facts, indent=1)) + "\n")
 
     def _timed(self, name: str, action: Callable[[], T]) -> T:
         began = time.monotonic()
