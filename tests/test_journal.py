@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -117,12 +118,16 @@ def test_damage_within_a_journal_is_named(tmp_path: Path, line: bytes) -> None:
 
 def test_a_full_disk_is_the_hosts_fault(tmp_path: Path) -> None:
     """One clear line and its exit code; closing the journal does not hide it."""
-    (tmp_path / "journal.jsonl").symlink_to("/dev/full")
-    with (
-        pytest.raises(HostError, match="cannot be written: No space left"),
-        Journal(tmp_path) as journal,
-    ):
-        journal.append(EventKind.NOTE, text="one")
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, unlimited[1]))
+        with (
+            pytest.raises(HostError, match="cannot be written: File too large"),
+            Journal(tmp_path) as journal,
+        ):
+            journal.append(EventKind.NOTE, text="one")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
 
 
 def at(second: int, kind: EventKind, **fields: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from vbisect.errors import Cancelled, ProbeAbort
 from vbisect.probes.interface import FailureKind, Observation, ProbeTarget
@@ -27,8 +27,8 @@ class CommandSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    command: tuple[str, ...]
-    timeout: float = 600
+    command: tuple[str, ...] = Field(min_length=1)
+    timeout: float = Field(600, gt=0, le=1e9)
 
 
 class CommandProbe:

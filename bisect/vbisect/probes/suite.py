@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from vbisect.probes.interface import Probe
 from vbisect.probes.n_choices import Endpoint, NChoicesProbe, NChoicesSettings
@@ -13,6 +15,11 @@ from vbisect.probes.refusal import RefusalProbe
 _SEED = 20250425
 _ABOVE_LIMIT = 16385
 """One above VLLM_MAX_N_SEQUENCES, which vLLM has since 0.19.0."""
+
+
+def _specifier(text: str) -> str:
+    SpecifierSet(text)
+    return text
 
 
 class Variation(BaseModel):
@@ -24,15 +31,15 @@ class Variation(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    name: str
-    n: int
+    name: Annotated[str, Field(pattern=r"^\w[\w=.-]*$", max_length=60)]
+    n: int = Field(ge=0, le=10**6)
     stream: bool = False
     seed: int | None = None
     logprobs: bool = False
-    temperature: float | None = None
-    max_tokens: int | None = None
+    temperature: float | None = Field(None, ge=0, allow_inf_nan=False)
+    max_tokens: int | None = Field(None, ge=1, le=10**9)
     refused: bool = False
-    specifier: str = ""
+    specifier: Annotated[str, AfterValidator(_specifier)] = ""
 
     def applies_to(self, version: str | None) -> bool:
         """Whether a server of ``version`` is asked; of one unknown, only what is for all."""
@@ -52,7 +59,7 @@ class SuiteSettings(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     request: NChoicesSettings
-    variations: tuple[Variation, ...]
+    variations: tuple[Variation, ...] = Field(min_length=1)
     bisect_on: str | None = None
 
     def decides(self, name: str) -> bool:

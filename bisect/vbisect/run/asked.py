@@ -16,6 +16,9 @@ from vbisect.probes.n_choices import GREEDY_BELOW
 from vbisect.probes.suite import variations
 from vbisect.run.options import RunOptions
 
+_MOST = 1e9
+"""More seconds than this no clock can wait for."""
+
 _LARGEST_N = 16384
 """vLLM's own default limit, VLLM_MAX_N_SEQUENCES, from 0.19 on."""
 
@@ -73,6 +76,12 @@ def one_of(option: str, value: str, allowed: Sequence[str]) -> str:
     return value
 
 
+def check_amount(option: str, value: float) -> None:
+    """Raise ``UsageError`` unless ``value`` is an amount of something, as of seconds."""
+    if not 0 < value <= _MOST:  # nor is "not a number"
+        raise UsageError(f"{option} {value:g}: it must be above 0 and at most {_MOST:g}.")
+
+
 def _check_request(options: RunOptions) -> None:
     for n in options.n:
         if not 1 <= n <= _LARGEST_N:
@@ -82,8 +91,7 @@ def _check_request(options: RunOptions) -> None:
         ("--command-timeout", options.command_timeout),
         ("--max-tokens", options.max_tokens),
     ):
-        if not value > 0:  # nor is "not a number"
-            raise UsageError(f"{flag} {value:g}: it must be above 0.")
+        check_amount(flag, value)
     if not 0 <= options.temperature < math.inf:
         raise UsageError(f"--temperature {options.temperature:g}: it must be a number from 0 on.")
     if not 0 < options.top_p <= 1:

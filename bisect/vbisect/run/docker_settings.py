@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from typing import Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vbisect.errors import UsageError
 from vbisect.releases import Device, Release
@@ -15,7 +16,8 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?", re.IGNORECASE)
 _SMALLEST_MEMORY = 6 * 2**20
 """The least memory an engine gives a container (docs.docker.com, resource constraints)."""
 
-BUILD_MODES = ("never", "auto", "always")
+BuildMode = Literal["never", "auto", "always"]
+BUILD_MODES = get_args(BuildMode)
 
 
 class DockerSettings(BaseModel):
@@ -32,11 +34,26 @@ class DockerSettings(BaseModel):
     image_variant: str | None = None
     images: dict[str, str] = {}
     gpus: str
-    memory: int | None = None
-    build: str = "never"
+    memory: int | None = Field(None, ge=_SMALLEST_MEMORY, lt=2**63)
+    build: BuildMode = "never"
     base_image: str | None = None
-    disk_budget: int | None = None
-    pull_timeout: float = 300
+    disk_budget: int | None = Field(None, ge=0, lt=2**63)
+    pull_timeout: float = Field(300, gt=0, le=1e9)
+
+    @model_validator(mode="after")
+    def _names_are_names(self) -> Self:
+        """Raises ``UsageError`` for what names no image, no GPU or no version."""
+        from vbisect.registry.reference import ImageReference
+
+        repository = ImageReference.parse(self.image_repo)
+        if self.image_variant:
+            repository.with_tag(f"v0.0.0-{self.image_variant}")
+        for version, image in self.images.items():
+            parse_image(f"{version}={image}")
+        if self.base_image:
+            ImageReference.parse(self.base_image)
+        parse_gpus(self.gpus)
+        return self
 
     def image_of(self, release: Release) -> str:
         """The image of ``release``: its own where it is pinned to one, else by its moving tag."""

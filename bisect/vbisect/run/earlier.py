@@ -20,11 +20,12 @@ from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 
 from vbisect.errors import UsageError
+from vbisect.files import Below
 from vbisect.launch import effective_arguments, effective_environment
 from vbisect.locks import Locked, file_lock
 from vbisect.probes import FailureKind
 from vbisect.run.journal import FILE_NAME as JOURNAL
-from vbisect.run.journal import Event, EventKind, read_journal
+from vbisect.run.journal import LARGEST, Event, EventKind, read_journal
 from vbisect.run.records import ControlRecord, TrialRecord
 from vbisect.run.settings import RunSettings
 from vbisect.run.state import replay
@@ -39,10 +40,6 @@ _LARGEST_JOURNAL = 64 * 2**20
 
 _CLOCKS_DIFFER = 2.0
 """Seconds: file systems keep time more coarsely than events do."""
-
-_UNREADABLE = (UsageError, OSError, RecursionError)
-
-_SCHEMA = RunSettings.model_fields["schema_version"].default
 
 
 @dataclass(frozen=True)
@@ -136,17 +133,16 @@ class EarlierRun:
     def settings(self) -> RunSettings | None:
         """The settings; ``None`` when they cannot be read, or are of another schema."""
         try:
-            settings = RunSettings.read(self._run_dir)
-        except _UNREADABLE:
+            return RunSettings.read(self._run_dir)
+        except UsageError:
             return None
-        return settings if settings.schema_version == _SCHEMA else None
 
     def mentions(self, text: str) -> bool:
         """Whether the journal has ``text`` as a value: quicker to tell than what it says of it."""
         if "_told" in vars(self):  # replayed already
             return True
         try:
-            return json.dumps(text).encode() in (self._run_dir / JOURNAL).read_bytes()
+            return json.dumps(text).encode() in (Below(self._run_dir) / JOURNAL).read(LARGEST)
         except OSError:
             return False
 
@@ -175,7 +171,7 @@ class EarlierRun:
         try:
             events, _ = read_journal(self._run_dir)
             state = replay(self.settings, events, self._run_dir)
-        except _UNREADABLE:
+        except UsageError:
             return nothing
         at = {
             event["record"]["version"]: _moment(event)
@@ -196,7 +192,7 @@ def earlier_runs(results: Path, own: Path | None = None) -> list[EarlierRun]:
         besides = own.resolve() if own else None
         for folder in results.iterdir():
             with suppress(OSError):
-                journal = (folder / JOURNAL).stat()
+                journal = (folder / JOURNAL).lstat()
                 readable = S_ISREG(journal.st_mode) and journal.st_size <= _LARGEST_JOURNAL
                 if readable and folder.resolve() != besides:
                     found.append(EarlierRun(folder, journal.st_mtime))
@@ -238,23 +234,20 @@ def _carries(control: ControlRecord, context: BootContext) -> bool:
 
 def _asked(settings: RunSettings, version: str) -> tuple[object, ...] | None:
     """All that a trial of ``version`` depends on but its build; ``None`` if that is not known."""
-    try:
-        passed_on = {v.text for v in settings.env if "=" not in v.text and v.applies_to(version)}
-        arguments = (
-            *effective_arguments(settings.model_args, version),
-            *effective_arguments(settings.log_args, version),
-            *effective_arguments(settings.serve_args, version),
-        )
-        control = (
-            settings.control_model,
-            settings.control_path,
-            effective_arguments(settings.control_args, version),
-            settings.control_env,
-            settings.control_sees,
-        )
-        assigned = effective_environment((v for v in settings.env if "=" in v.text), version)
-    except ValueError:  # not what vbisect wrote
-        return None
+    passed_on = {v.text for v in settings.env if "=" not in v.text and v.applies_to(version)}
+    arguments = (
+        *effective_arguments(settings.model_args, version),
+        *effective_arguments(settings.log_args, version),
+        *effective_arguments(settings.serve_args, version),
+    )
+    control = (
+        settings.control_model,
+        settings.control_path,
+        effective_arguments(settings.control_args, version),
+        settings.control_env,
+        settings.control_sees,
+    )
+    assigned = effective_environment((v for v in settings.env if "=" in v.text), version)
     if not all(is_secret_name(name) for name in passed_on):
         return None
     return (

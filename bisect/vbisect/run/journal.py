@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from vbisect.errors import HostError, UsageError
-from vbisect.text import in_every_text, redact
+from vbisect.files import Below, append_to
+from vbisect.text import redact
 
 FILE_NAME = "journal.jsonl"
 
@@ -36,6 +37,14 @@ class EventKind(StrEnum):
     RUN_FINISHED = "run_finished"
 
 
+LARGEST = 2**30
+"""Bytes of a journal; a usual one has some ten thousand."""
+
+_MOST = 1e100
+"""Whatever is made of numbers up to it is a number too."""
+
+Number = TypeVar("Number", int, float)
+
 Event = dict[str, Any]
 """``{"event": EventKind, "at": ISO 8601 UTC, …}``."""
 
@@ -44,7 +53,7 @@ class Journal:
     """Appends events; open it with the run directory's lock held."""
 
     def __init__(self, run_dir: Path) -> None:
-        self._handle = (run_dir / FILE_NAME).open("ab")
+        self._handle = append_to(run_dir / FILE_NAME)
 
     def append(self, kind: EventKind, **fields: Any) -> Event:
         """Write one event, without secrets, and wait until it is on disk; returns it as written.
@@ -52,8 +61,8 @@ class Journal:
         Raises ``HostError`` on a full disk.
         """
         event: Event = {"event": kind.value, "at": datetime.now(UTC).isoformat()}
-        event |= in_every_text(redact, fields)
-        line = json.dumps(event, ensure_ascii=False) + "\n"
+        event |= _kept(fields)
+        line = json.dumps(event, ensure_ascii=False, allow_nan=False) + "\n"
         try:
             self._handle.write(line.encode("utf-8", errors="backslashreplace"))
             self._handle.flush()
@@ -81,9 +90,11 @@ def read_journal(run_dir: Path) -> tuple[list[Event], bytes]:
     Raises ``UsageError`` when there is no journal or any line but the last is damaged.
     """
     try:
-        content = (run_dir / FILE_NAME).read_bytes()
-    except OSError:
+        content = (Below(run_dir) / FILE_NAME).read(LARGEST)
+    except (FileNotFoundError, NotADirectoryError):
         raise UsageError(f"{run_dir} is not a run directory: it has no {FILE_NAME}.") from None
+    except OSError as error:
+        raise UsageError(f"{run_dir / FILE_NAME} cannot be read: {error.strerror}.") from None
     lines = content.split(b"\n")
     torn = lines.pop()
     events: list[Event] = []
@@ -97,18 +108,47 @@ def read_journal(run_dir: Path) -> tuple[list[Event], bytes]:
 
 def repair_torn_line(run_dir: Path, torn: bytes) -> None:
     """Set a torn last line aside, in ``journal.torn``, so that appending starts on a new line."""
-    path = run_dir / FILE_NAME
-    with (run_dir / "journal.torn").open("ab") as aside:
+    with append_to(run_dir / "journal.torn") as aside:
         aside.write(torn + b"\n")
-    with path.open("r+b") as handle:
-        handle.truncate(path.stat().st_size - len(torn))
+    with append_to(run_dir / FILE_NAME) as handle:
+        handle.truncate(os.fstat(handle.fileno()).st_size - len(torn))
 
 
 def _parse(line: bytes) -> Event | None:
     try:
-        event = json.loads(line)
-    except ValueError:
+        event = json.loads(line, parse_float=_float, parse_int=_int, parse_constant=_float)
+        moment = datetime.fromisoformat(event["at"])
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
-    if not isinstance(event, dict) or "at" not in event:
+    if moment.tzinfo is None or event.get("event") not in list(EventKind):
         return None
-    return event if event.get("event") in list(EventKind) else None
+    known: Event = event
+    return known
+
+
+def _float(text: str) -> float:
+    return _number(float(text))
+
+
+def _int(text: str) -> int:
+    return _number(int(text))
+
+
+def _number(value: Number) -> Number:
+    """``value``, where everything can be reckoned with it; raises ``ValueError``."""
+    if not abs(value) <= _MOST:  # nor is "not a number"
+        raise ValueError("no usable number")
+    return value
+
+
+def _kept(value: Any) -> Any:
+    """``value`` as it is kept: no secrets in any text, and no number that is none."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        return {_kept(name): _kept(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_kept(each) for each in value]
+    if isinstance(value, int | float) and not abs(value) <= _MOST:
+        return None
+    return value

@@ -22,7 +22,7 @@ from vbisect.releases import Device, RangeRequest, Release, known_releases, sele
 from vbisect.releases.candidates import Nightlies
 from vbisect.releases.nightly_image import NightlyImages
 from vbisect.releases.nightly_wheel import NightlyWheels
-from vbisect.run.asked import one_of, what_is_asked
+from vbisect.run.asked import check_amount, one_of, what_is_asked
 from vbisect.run.docker_settings import (
     BUILD_MODES,
     DockerSettings,
@@ -130,6 +130,7 @@ def prepare(options: RunOptions) -> RunSettings:
         command=asked.command,
         candidates=chosen.candidates,
     )
+    settings.to_toml()  # what cannot be recorded is not begun
     with suppress(HostError):  # a GPU that is busy now may be free when the run begins
         find_room(settings)
     return settings
@@ -189,8 +190,8 @@ def docker_settings(options: DockerOptions, device: Device) -> DockerSettings:
         raise UsageError(
             f"--image-repo {options.image_repo}: leave out the tag; versions are tags."
         )
-    if options.pull_timeout is not None and not options.pull_timeout > 0:
-        raise UsageError(f"--pull-timeout {options.pull_timeout:g}: it must be above 0.")
+    if options.pull_timeout is not None:
+        check_amount("--pull-timeout", options.pull_timeout)
     if options.image_variant:
         repository.with_tag(f"v0.0.0-{options.image_variant}")
     budget = options.disk_budget
@@ -258,8 +259,7 @@ def _check_numbers(options: RunOptions) -> None:
         ("--slots-per-gpu", options.slots_per_gpu),
         ("--boot-timeout", options.boot_timeout),
     ):
-        if not value > 0:  # nor is "not a number"
-            raise UsageError(f"{flag} {value:g}: it must be above 0.")
+        check_amount(flag, value)
 
 
 def _run_id(options: RunOptions) -> str:

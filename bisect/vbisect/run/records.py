@@ -6,7 +6,7 @@ from collections import Counter
 from enum import StrEnum
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -25,6 +25,9 @@ ANY_FAILURE, OTHER_FAILURE = "failure", "another failure"
 """Kinds of failures where not their own kind tells the bug, but what the run looks for."""
 
 
+Count = Annotated[int, Field(ge=0, le=10**6)]
+
+
 class Tally(Frozen):
     """Observations of a release; ``other`` are failures of another kind than the run's.
 
@@ -32,10 +35,10 @@ class Tally(Frozen):
     one is the bug. It is empty where there are none, and where an older vbisect did not keep it.
     """
 
-    passes: int = Field(0, alias="pass")
-    fails: int = Field(0, alias="fail")
-    other: int = 0
-    kinds: dict[str, int] = {}
+    passes: Count = Field(0, alias="pass")
+    fails: Count = Field(0, alias="fail")
+    other: Count = 0
+    kinds: dict[str, Count] = {}
 
     @property
     def counts(self) -> Counts:
@@ -384,7 +387,7 @@ class Answer(Frozen):
     first_after: str
     exact: bool
     suspects: tuple[str, ...]
-    confidence: float
+    confidence: float = Field(ge=-0.001, le=1.001)  # a sum of shares
 
     @property
     def shown_confidence(self) -> str:

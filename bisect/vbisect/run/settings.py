@@ -5,20 +5,29 @@ from __future__ import annotations
 import shlex
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Final, Literal
 
 import tomli_w
+from packaging.specifiers import SpecifierSet
 from pydantic import Field, ValidationError
 
 from vbisect.errors import UsageError
+from vbisect.files import Below, write_whole
 from vbisect.launch import Limited
 from vbisect.probes import CommandSettings, NChoicesSettings, SuiteSettings
 from vbisect.releases import Device, Release, lasting_name
 from vbisect.run.docker_settings import DockerSettings, default_image_repo
 from vbisect.run.records import Frozen
 from vbisect.search import MAX_SKIPS, Find
+from vbisect.text import in_every_text
 
 FILE_NAME = "run.toml"
+SCHEMA: Final = 1
+
+_LARGEST = 32 * 2**20
+"""Bytes of a file of settings; one with a picture has some six million."""
+
+Amount = Annotated[int, Field(ge=1, le=10**9)]
 
 
 class RunSettings(Frozen):
@@ -34,7 +43,7 @@ class RunSettings(Frozen):
     ``control_env`` are what it needs, and ``control_sees`` whether it can be sent a picture.
     """
 
-    schema_version: int = Field(1, alias="schema")
+    schema_version: Literal[1] = Field(SCHEMA, alias="schema")
     vbisect: str
     run_id: str
     start: str = Field(alias="from")
@@ -46,14 +55,14 @@ class RunSettings(Frozen):
     find_all: bool = False
     hint: str | None = None
     failure: str | None = None
-    max_skips: int = MAX_SKIPS
+    max_skips: Amount = MAX_SKIPS
     fresh: bool = False
-    confidence: float = 0.95
-    jobs: int = 1
-    tensor_parallel: int = 1
-    slots_per_gpu: int = 1
+    confidence: float = Field(0.95, ge=0.5, lt=1)
+    jobs: Amount = 1
+    tensor_parallel: Amount = 1
+    slots_per_gpu: Amount = 1
     host: str | None = None
-    runtime: str = "venv"
+    runtime: Literal["venv", "docker"] = "venv"
     device: Device
     latest_deps: bool = False
     docker: DockerSettings | None = None
@@ -71,7 +80,7 @@ class RunSettings(Frozen):
     log_args: tuple[Limited, ...] = ()
     serve_args: tuple[Limited, ...] = ()
     env: tuple[Limited, ...] = ()
-    boot_timeout: float = 600
+    boot_timeout: float = Field(600, gt=0, le=1e9)
     releases_from: str
     notes: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
@@ -108,25 +117,90 @@ class RunSettings(Frozen):
 
     def write(self, run_dir: Path) -> None:
         """Write ``run.toml`` into ``run_dir``."""
+        write_whole(run_dir / FILE_NAME, self.to_toml())
+
+    def to_toml(self) -> bytes:
+        """What ``run.toml`` holds; raises ``UsageError`` for a text that no file can hold."""
         data = self.model_dump(mode="json", by_alias=True, exclude_none=True)
-        (run_dir / FILE_NAME).write_text(tomli_w.dumps(data), encoding="utf-8")
+        try:
+            return tomli_w.dumps(data).encode()
+        except UnicodeEncodeError:
+            raise UsageError(
+                "A text among the options is no UTF-8: it can't be recorded."
+            ) from None
 
     @classmethod
     def read(cls, run_dir: Path) -> RunSettings:
-        """Read ``run.toml``; raises ``UsageError`` when ``run_dir`` is not a run directory."""
+        """Read ``run.toml``: whatever is named there can be only what vbisect would have written.
+
+        Raises ``UsageError`` when ``run_dir`` is not a run directory, or has another's settings.
+        """
+        return cls.parse(read_settings(run_dir), run_dir)
+
+    @classmethod
+    def parse(cls, content: bytes, run_dir: Path) -> RunSettings:
+        """The settings that ``content`` is, which is from ``run_dir``; raises ``UsageError``."""
+        path = run_dir / FILE_NAME
         try:
-            data = tomllib.loads((run_dir / FILE_NAME).read_text(encoding="utf-8"))
-            return cls.model_validate(data)
-        except OSError:
-            raise UsageError(f"{run_dir} is not a run directory: it has no {FILE_NAME}.") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise UsageError(f"{run_dir / FILE_NAME} is damaged: {error}.") from None
+            data = tomllib.loads(content.decode("utf-8"))
+        except RecursionError:
+            raise UsageError(f"{path} is damaged: it is nested too deeply.") from None
+        except ValueError as error:  # no UTF-8, no TOML
+            raise UsageError(f"{path} is damaged: {error}.") from None
+        schema = data.get("schema")
+        if isinstance(schema, int) and schema > SCHEMA:
+            raise UsageError(f"{path} was written by a newer vbisect (schema {schema}).")
+        try:
+            in_every_text(_without_nul, data)
+            settings = cls.model_validate(data)
+            _check(settings)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
-            raise UsageError(
-                f"{run_dir / FILE_NAME} is damaged: {where}: {first['msg']}."
-            ) from None
+            problem = f"{where}: {first['msg']}" if where else first["msg"]
+            raise UsageError(f"{path} is damaged: {problem}.") from None
+        except (UsageError, ValueError) as error:
+            raise UsageError(f"{path} is damaged: {str(error).removesuffix('.')}.") from None
+        return settings
+
+
+def read_settings(run_dir: Path) -> bytes:
+    """The content of ``run.toml``; raises ``UsageError`` when ``run_dir`` is no run directory."""
+    try:
+        return (Below(run_dir) / FILE_NAME).read(_LARGEST)
+    except (FileNotFoundError, NotADirectoryError):
+        raise UsageError(f"{run_dir} is not a run directory: it has no {FILE_NAME}.") from None
+    except OSError as error:
+        raise UsageError(f"{run_dir / FILE_NAME} cannot be read: {error.strerror}.") from None
+
+
+def _without_nul(text: str) -> str:
+    """``text``, which no process could be given with a NUL in it; raises ``ValueError``."""
+    if "\0" in text:
+        raise ValueError("a text holds a NUL")
+    return text
+
+
+def _check(s: RunSettings) -> None:
+    """Raise ``ValueError`` for what no run that vbisect began has in its settings."""
+    versions = set(s.versions)
+    arguments = (*s.model_args, *s.control_args, *s.log_args, *s.serve_args)
+    variables = (*s.model_env, *s.control_env, *(v.text.partition("=")[0] for v in s.env))
+    wrong = {
+        "candidates: each has to be another one": len(versions) < max(1, len(s.candidates)),
+        "excluded: they have to be candidates": not versions.issuperset(s.excluded),
+        "hint: it has to be a candidate": s.hint is not None and s.hint not in versions,
+        "nothing is asked": not (s.command or s.suite or s.n_choices),
+        "docker: it is missing": s.runtime == "docker" and s.docker is None,
+        "control_model: it is missing": s.control_path is not None and s.control_model is None,
+        "env: a name is none": not all(name.isidentifier() for name in variables),
+    }
+    for problem in (words for words, applies in wrong.items() if applies):
+        raise ValueError(problem)
+    for limited in (*arguments, *s.env):
+        SpecifierSet(limited.specifier)
+    for limited in arguments:
+        shlex.split(limited.text)
 
 
 def _replay_words(s: RunSettings) -> list[str]:

@@ -52,25 +52,25 @@ class RunState:
         if kind is EventKind.RUN_RESUMED:
             self.active, self.finding = {}, None
         elif kind in (EventKind.RUN_STOPPED, EventKind.RUN_FINISHED):
-            self.active, self.finding = {}, Finding.model_validate(event["finding"])
+            self.active, self.finding = {}, self._finding(event)
         elif kind is EventKind.NOTE:
-            self.notes.append(event["text"])
+            self.notes.append(_text(event["text"]))
         elif kind is EventKind.TRIAL_STARTED:
-            self.active[event["version"]] = "fetching"
+            self.active[self._version(event)] = "fetching"
         elif kind is EventKind.BUILD_READY:
-            self.active[event["version"]] = "booting"
+            self.active[self._version(event)] = "booting"
         elif kind is EventKind.SERVER_READY:
-            self.active[event["version"]] = "probing"
+            self.active[self._version(event)] = "probing"
         elif kind is EventKind.OBSERVATION:
-            self.partial[event["version"]] = Partial.model_validate(event["partial"])
+            self.partial[self._version(event)] = Partial.model_validate(event["partial"])
         elif kind is EventKind.CONTROL_STARTED:
             record = self._record(event)
             self.judged[record.version] = record
             self.active[record.version] = "control booting"
         elif kind is EventKind.CONTROL_READY:
-            self.active[event["version"]] = "control probing"
+            self.active[self._version(event)] = "control probing"
         elif kind is EventKind.CONTROL_OBSERVATION:
-            self.control_partial[event["version"]] = Partial.model_validate(event["partial"])
+            self.control_partial[self._version(event)] = Partial.model_validate(event["partial"])
         elif kind is EventKind.TRIAL_FINISHED:
             record = self._record(event)
             earlier = self._tested.get(record.version, self.records.get(record.version))
@@ -79,13 +79,30 @@ class RunState:
             for unfinished in (self.partial, self.judged, self.control_partial, self.active):
                 unfinished.pop(record.version, None)
         elif kind is EventKind.TRIAL_GIVEN_UP:
-            self.active.pop(event["version"], None)
+            self.active.pop(self._version(event), None)
 
     def _record(self, event: Event) -> TrialRecord:
         record = TrialRecord.model_validate(event["record"])
-        if record.version not in self.settings.versions:
-            raise ValueError(f"{record.version} is no candidate")
+        self._candidates(record.version)
         return record
+
+    def _version(self, event: Event) -> str:
+        version = _text(event["version"])
+        self._candidates(version)
+        return version
+
+    def _finding(self, event: Event) -> Finding:
+        finding = Finding.model_validate(event["finding"])
+        for answer in (finding.answer, *finding.changes):
+            if answer is not None:
+                self._candidates(answer.last_before, answer.first_after, *answer.suspects)
+        self._candidates(*filter(None, (finding.tested_from, finding.tested_to)))
+        return finding
+
+    def _candidates(self, *versions: str) -> None:
+        """Raise ``ValueError`` unless all ``versions`` are candidates."""
+        if unknown := set(versions) - self._places.keys():
+            raise ValueError(f"{', '.join(unknown)} is no candidate")
 
     @property
     def outcomes(self) -> dict[int, Outcome]:
@@ -202,6 +219,12 @@ class RunState:
             self._session_began = at
         if self._session_began is not None:
             self.seconds = self._earlier_sessions + (at - self._session_began).total_seconds()
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("it is no text")
+    return value
 
 
 def _only_crashed_once(record: TrialRecord) -> bool:
