@@ -22,7 +22,7 @@ def to_csv(state: RunState) -> str:
     cells = {row.version: row.cells for row in variation_rows(state)}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*COLUMNS, *(f"variation {name}" for name in suite)])
+    writer.writerow([*COLUMNS, *(_cell(f"variation {name}") for name in suite)])
     for row in rows(state):
         asked = cells.get(row.version, ("",) * len(suite))
         writer.writerow([_cell(value) for value in (*row.values().values(), *asked)])

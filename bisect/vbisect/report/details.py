@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+from vbisect.files import Below
 from vbisect.reasons import ADVICE
 from vbisect.report.excerpts import Excerpt, all_short, around, both_ends, first_lines, short
 from vbisect.report.rows import finding
@@ -23,7 +23,7 @@ _SCAN_BYTES = 64 * 1024
 """Bytes at either end of a log in which the words of a diagnosis are sought."""
 
 
-def details(record: TrialRecord, order: int, folder: Path, budget: int) -> list[Section]:
+def details(record: TrialRecord, order: int, folder: Below, budget: int) -> list[Section]:
     """The sections of one tested version, in about ``budget`` bytes of JSON."""
     line = max(40, min(300, budget // 20))
     sections = [_titled("Diagnosis", pairs=_pairs(_diagnosis(record, order), line))]
@@ -130,7 +130,7 @@ def _counted(tally: Tally) -> str:
     return f"{tally.passes} passed, {tally.fails} failed{other}"
 
 
-def _evidence(record: TrialRecord, folder: Path, budget: int) -> Iterator[Section]:
+def _evidence(record: TrialRecord, folder: Below, budget: int) -> Iterator[Section]:
     """The excerpts: request, one response of each kind, logs, environment."""
     request = both_ends(folder / "request.json", budget // 6)
     if request is not None:
@@ -167,10 +167,10 @@ def _on_one_line(request: Excerpt) -> tuple[str, Excerpt]:
         return "Request", request
 
 
-def _responses(path: Path, budget: int) -> Iterator[tuple[str, Excerpt]]:
+def _responses(place: Below, budget: int) -> Iterator[tuple[str, Excerpt]]:
     """At most three responses, each the first of its kind: same status, same number of choices."""
     kinds = set()
-    for line in first_lines(path, budget * 4):
+    for line in first_lines(place, budget * 4):
         try:
             told = json.loads(line)
             n, status, body = told["n"], int(told["status"]), str(told["body"])
@@ -186,11 +186,11 @@ def _responses(path: Path, budget: int) -> Iterator[tuple[str, Excerpt]]:
         yield short(title, 100), Excerpt(plain(body, len(body) + 1000))
         if len(kinds) == 3:
             return
-    if not kinds and (excerpt := both_ends(path, budget // 10)) is not None:
+    if not kinds and (excerpt := both_ends(place, budget // 10)) is not None:
         yield "Responses", excerpt
 
 
-def _around_cause(record: TrialRecord, log: Path, shown: Excerpt, limit: int) -> str | None:
+def _around_cause(record: TrialRecord, log: Below, shown: Excerpt, limit: int) -> str | None:
     """The lines of a log about the reason of a skip, where its ends do not show them."""
     if record.detail is None or not shown.left_out:
         return None

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
+from vbisect.files import Below
 from vbisect.text import one_line, plain
 
 _MARGIN = 2048
@@ -61,9 +60,9 @@ class Excerpt:
         return f"{self.head}\n[… {self.left_out:,} bytes left out …]\n{self.tail}"
 
 
-def both_ends(path: Path, limit: int) -> Excerpt | None:
+def both_ends(place: Below, limit: int) -> Excerpt | None:
     """The first and last ``limit // 2`` bytes of a file, or all of it; ``None`` without one."""
-    handle = open_regular(path)
+    handle = opened(place)
     if handle is None:
         return None
     with handle:
@@ -76,9 +75,9 @@ def both_ends(path: Path, limit: int) -> Excerpt | None:
     return Excerpt(head, tail, max(0, size - len(head.encode()) - len(tail.encode())))
 
 
-def around(path: Path, words: str, limit: int, scan: int) -> str | None:
+def around(place: Below, words: str, limit: int, scan: int) -> str | None:
     """``limit`` bytes of a file around ``words``, sought in its first and last ``scan`` bytes."""
-    handle = open_regular(path)
+    handle = opened(place)
     needle = words.encode("utf-8", errors="replace")
     if handle is None or not needle:
         return None
@@ -93,9 +92,9 @@ def around(path: Path, words: str, limit: int, scan: int) -> str | None:
     return None
 
 
-def first_lines(path: Path, limit: int) -> list[str]:
+def first_lines(place: Below, limit: int) -> list[str]:
     """The whole lines within the first ``limit`` bytes of a file, as they are."""
-    handle = open_regular(path)
+    handle = opened(place)
     if handle is None:
         return []
     with handle:
@@ -103,16 +102,12 @@ def first_lines(path: Path, limit: int) -> list[str]:
     return text.split("\n")[:-1]
 
 
-def open_regular(path: Path) -> BinaryIO | None:
-    """A regular file for reading: no link that leads elsewhere, no pipe that would block."""
+def opened(place: Below) -> BinaryIO | None:
+    """The file at ``place`` for reading; ``None`` where there is none of the run's own."""
     try:
-        number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except (OSError, ValueError):
+        return place.open()
+    except OSError:
         return None
-    if not stat.S_ISREG(os.fstat(number).st_mode):
-        os.close(number)
-        return None
-    return os.fdopen(number, "rb")
 
 
 def short(text: str, limit: int) -> str:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from vbisect.files import write_whole
 from vbisect.run.comparisons import read_comparisons
 from vbisect.run.state import RunState
 
@@ -42,7 +43,7 @@ def _html(state: RunState, run_dir: Path, on: str | None) -> str:
 def _json(state: RunState, run_dir: Path, on: str | None) -> str:
     from vbisect.report.summary import summary
 
-    return json.dumps(summary(state, run_dir, on)) + "\n"
+    return json.dumps(summary(state, run_dir, on), allow_nan=False) + "\n"
 
 
 FORMATS: dict[str, Format] = {
@@ -60,4 +61,4 @@ FILES = {"table.csv": "csv", "report.md": "md", "report.html": "html"}
 def write_reports(state: RunState, run_dir: Path) -> None:
     """Write ``FILES`` into the run directory."""
     for name, format_name in FILES.items():
-        (run_dir / name).write_text(render(format_name, state, run_dir), encoding="utf-8")
+        write_whole(run_dir / name, render(format_name, state, run_dir))

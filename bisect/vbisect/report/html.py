@@ -11,11 +11,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from markupsafe import Markup, escape
+
+from vbisect.files import Below
 from vbisect.reasons import ADVICE
 from vbisect.report.details import Section, details
 from vbisect.report.excerpts import all_short, as_json
 from vbisect.report.rows import UNTESTED, Row, rows
-from vbisect.report.templating import Filters, capital, load_template
+from vbisect.report.templating import Filters, address, capital, load_template
 from vbisect.report.upgrade import upgrade_of
 from vbisect.report.variations import names, troubles, variation_rows
 from vbisect.run.comparisons import KeptComparison
@@ -59,8 +62,6 @@ def to_html(
     comparisons: Sequence[KeptComparison] = (),
 ) -> str:
     """Verdict, timeline, what it means for somebody on ``on``, table, and details on demand."""
-    from markupsafe import Markup
-
     template, style, script = _page()
     made = rows(state)
     upgrade = upgrade_of(state, on, comparisons)
@@ -102,7 +103,7 @@ def _details(state: RunState, run_dir: Path) -> dict[str, list[Section]]:
     budget = min(_MOST_OF_ONE, _DETAIL_BYTES // max(1, len(state.records)))
     index = {version: str(number) for number, version in enumerate(state.settings.versions)}
     return {
-        index[version]: details(record, order, run_dir / "trials" / Path(version).name, budget)
+        index[version]: details(record, order, Below(run_dir) / "trials" / version, budget)
         for order, (version, record) in enumerate(state.records.items(), 1)
     }
 
@@ -149,26 +150,24 @@ def _outcome(cell: str) -> str:
     return word if word in list(Outcome) else UNTESTED
 
 
-def _address(text: str) -> str:
-    """A web address as a link may lead to, or the top of the page where it is none."""
-    return plain(text) if text.startswith("https://") else "#"
+def _line(value: object, limit: int = 1000) -> Markup:
+    """Text as one line that HTML shows as it is."""
+    return value if isinstance(value, Markup) else escape(one_line(str(value), limit))
 
 
 @cache
 def _page() -> tuple[Template, str, str]:
     """The template, the style sheet and the script."""
-    from markupsafe import Markup
-
     filters: Filters = {
-        "line": lambda value, limit=1000: one_line(str(value), limit),
-        "address": _address,
+        "line": _line,
+        "address": address,
         "outcome": _outcome,
         "capital": capital,
-        "text": lambda value: plain(str(value), 10_000),
+        "text": lambda value: escape(plain(str(value), 10_000)),
     }
     folder = files("vbisect.report") / "templates"
     style, script = (
         Markup("\n" + (folder / name).read_text(encoding="utf-8"))
         for name in ("report.css", "report.js")
     )
-    return load_template("report.html.j2", filters, autoescape=True), style, script
+    return load_template("report.html.j2", _line, filters), style, script

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
+from markupsafe import Markup
+
 from vbisect.reasons import ADVICE
 from vbisect.report.rows import tested_rows
-from vbisect.report.templating import Filters, capital, load_template
+from vbisect.report.templating import Filters, address, capital, load_template
 from vbisect.report.upgrade import upgrade_of
 from vbisect.report.variations import names, troubles, variation_rows
 from vbisect.run.comparisons import KeptComparison
@@ -49,29 +51,38 @@ def to_markdown(
     return re.sub(r"\n{3,}", "\n\n", text)
 
 
-def _escape(value: object, limit: int = 300) -> str:
+def _escape(value: object, limit: int = 300) -> Markup:
     """Text from servers as one line that Markdown shows as it is, and that pings nobody.
 
     A zero-width space parts what GitHub would link in a finished text: names, issues, addresses.
     """
+    if isinstance(value, Markup):
+        return value
     text = _LINKED.sub("\\g<0>\u200b", one_line(str(value), limit))
-    return _AT_START.sub(r"\1\\\2", _SPECIAL.sub(r"\\\1", text))
+    return Markup(_AT_START.sub(r"\1\\\2", _SPECIAL.sub(r"\\\1", text)))
 
 
-def _code(value: object) -> str:
+def _code(value: object) -> Markup:
     """Text as inline code, whatever backticks it holds."""
     text = one_line(str(value), 2000)
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * (longest + 1)
-    return f"{fence} {text} {fence}" if longest else f"`{text}`"
+    return Markup(f"{fence} {text} {fence}" if longest else f"`{text}`")
 
 
-def _block(value: object) -> str:
+def _block(value: object) -> Markup:
     """Text within an indented block, to its last line."""
-    return plain(re.sub(r"\r\n|\r", "\n", str(value)), _LONGEST_BLOCK).replace("\n", "\n    ")
+    text = plain(re.sub(r"\r\n|\r", "\n", str(value)), _LONGEST_BLOCK)
+    return Markup(text.replace("\n", "\n    "))
 
 
 @cache
 def _template() -> Template:
-    filters: Filters = {"md": _escape, "capital": capital, "code": _code, "block": _block}
-    return load_template("report.md.j2", filters)
+    filters: Filters = {
+        "md": _escape,
+        "address": lambda text: Markup(address(text)),
+        "capital": capital,
+        "code": _code,
+        "block": _block,
+    }
+    return load_template("report.md.j2", _escape, filters)

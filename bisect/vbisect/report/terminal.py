@@ -11,7 +11,7 @@ from vbisect.report.variations import names, troubles, variation_rows
 from vbisect.run.scope import scope_of
 from vbisect.run.settings import RunSettings
 from vbisect.run.state import RunState
-from vbisect.text import one_line, plain
+from vbisect.text import one_line, plain, without_controls
 
 
 def print_answer(state: RunState, run_dir: Path) -> None:
@@ -21,14 +21,15 @@ def print_answer(state: RunState, run_dir: Path) -> None:
 
 
 def answer_lines(state: RunState, run_dir: Path) -> list[str]:
-    """What ``print_answer`` prints."""
+    """What ``print_answer`` prints: every text of it is one line without controls."""
     finding = state.finding
     assert finding is not None
     lines = [f"{finding.status.upper()}: {one_line(finding.message, 1000)}"]
     lines += [f"  {warning}" for warning in map(one_line, finding.warnings)]
     if finding.answer is not None:
         answer = finding.answer
-        exact = "exact" if answer.exact else f"suspects {', '.join(answer.suspects)}"
+        suspects = one_line(", ".join(answer.suspects), 2000)
+        exact = "exact" if answer.exact else f"suspects {suspects}"
         lines.append(f"  {answer.change}, {exact}, confidence {answer.shown_confidence}")
     for change in finding.told if len(finding.told) > 1 else ():
         lines.append(f"  {change.change}: {change.last_before} → {change.first_after}")
@@ -40,9 +41,10 @@ def answer_lines(state: RunState, run_dir: Path) -> list[str]:
     lines += _table(shown) if scope is None else _table_of_both(shown, state.settings)
     lines += [""] if shown else []
     lines += _variation_lines(state)
-    lines.append(f"evidence: {run_dir}")
+    lines.append(f"evidence: {without_controls(str(run_dir))}")
     if finding.status.resumable:
-        lines.append(f"go on:    {shlex.join(['vbisect', 'run', '--resume', str(run_dir)])}")
+        words = shlex.join(["vbisect", "run", "--resume", str(run_dir)])
+        lines.append(f"go on:    {without_controls(words)}")
     lines.append(f"repeat:   {plain(state.settings.replay_command(), 20_000)}")
     return lines
 
@@ -81,7 +83,9 @@ def _variation_lines(state: RunState) -> list[str]:
     rows = variation_rows(state)
     if not rows:
         return []
-    table = [("", *names(state)), *((row.version, *row.cells) for row in rows)]
+    heads = (one_line(name, 60) for name in names(state))
+    cells = ((row.version, *(one_line(cell, 60) for cell in row.cells)) for row in rows)
+    table = [("", *heads), *cells]
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
     lines = [
         "  "

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from vbisect.files import Below
 from vbisect.report.comment.tables import tested
 from vbisect.report.comment.text import code, length
-from vbisect.report.excerpts import open_regular
+from vbisect.report.excerpts import opened
 from vbisect.run.records import TrialRecord
 from vbisect.run.state import RunState
 
@@ -69,7 +70,7 @@ def _host(data: dict[str, Any]) -> Iterator[str]:
 
 def _read(run_dir: Path, version: str) -> dict[str, Any]:
     """What was recorded; nothing where it is missing or damaged."""
-    handle = open_regular(run_dir / "trials" / version / "environment.json")
+    handle = opened(Below(run_dir) / "trials" / version / "environment.json")
     if handle is None:
         return {}
     with handle:

@@ -6,9 +6,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from vbisect.files import Below
 from vbisect.report.comment.tables import tested
 from vbisect.report.comment.text import end_block, harmless, length, prose
-from vbisect.report.excerpts import open_regular
+from vbisect.report.excerpts import opened
 from vbisect.run.state import RunState
 
 _NAMES = ("server.log", "build.log")
@@ -40,8 +41,9 @@ def log_ends(state: RunState, run_dir: Path, most: int) -> list[LogEnd]:
     """The last ``most`` characters of each tested release's log, oldest release first."""
     found = []
     for record in tested(state):
+        folder = Below(run_dir) / "trials" / record.version
         for name in _NAMES:
-            end = _end(run_dir / "trials" / record.version / name, record.version, most)
+            end = _end(folder / name, record.version, most)
             if end is not None:
                 found.append(end)
                 break
@@ -91,8 +93,8 @@ def _shares(wanted: list[int], limit: int) -> list[int]:
     return shares
 
 
-def _end(path: Path, version: str, most: int) -> LogEnd | None:
-    handle = open_regular(path)
+def _end(place: Below, version: str, most: int) -> LogEnd | None:
+    handle = opened(place)
     if handle is None:
         return None
     with handle:
@@ -107,4 +109,4 @@ def _end(path: Path, version: str, most: int) -> LogEnd | None:
     if not shown.strip():
         return None
     whole = not begin and len(shown) == len(text)
-    return LogEnd(version, path.name, shown, size, whole)
+    return LogEnd(version, place.names[-1], shown, size, whole)

@@ -10,6 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
+
 from vbisect.errors import UsageError
 from vbisect.reasons import ADVICE
 from vbisect.report.comment.environment import builds, facts
@@ -145,5 +147,12 @@ def _rendered(told: dict[str, object], *, logs: str, cut: bool) -> str:
 
 @cache
 def _template() -> Template:
-    filters: Filters = {"prose": prose, "code": code}
-    return load_template("comment.md.j2", filters, keep_trailing_newline=False)
+    filters: Filters = {
+        "prose": _prose,
+        "code": lambda value, limit=400: Markup(code(value, limit)),
+    }
+    return load_template("comment.md.j2", _prose, filters, keep_trailing_newline=False)
+
+
+def _prose(value: object, limit: int = 800) -> Markup:
+    return value if isinstance(value, Markup) else Markup(prose(value, limit))
