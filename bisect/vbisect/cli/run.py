@@ -37,6 +37,10 @@ def run(
     resume: Annotated[
         Path | None, typer.Option("--resume", help="Go on with the run in this directory.")
     ] = None,
+    trust: Annotated[
+        bool,
+        typer.Option("--trust", help="Go on with a run that somebody else began: it is code."),
+    ] = False,
     from_issue: Annotated[
         str | None,
         typer.Option(
@@ -174,13 +178,15 @@ def run(
             raise typer.BadParameter(
                 "a run that was begun has its plan already", param_hint="--resume"
             )
-        if others := sorted(_given(context) - {"--resume", "--results", "--json"}):
+        if others := sorted(_given(context) - {"--resume", "--results", "--json", "--trust"}):
             raise typer.BadParameter(
                 f"a run goes on with the options it was begun with: leave out {', '.join(others)}",
                 param_hint="--resume",
             )
-        state, run_dir = old_run(resume)
+        state, run_dir = old_run(resume, trusted=trust)
     else:
+        if trust:
+            raise typer.BadParameter("it is for --resume", param_hint="--trust")
         options = RunOptions(
             start=start or "",
             end=end or "",

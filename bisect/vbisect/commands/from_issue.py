@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from vbisect.commands.consent import ask_to_run
 from vbisect.errors import UsageError
 from vbisect.github import GitHub, IssueReference
 from vbisect.issues import Proposal, Thread, fetch, propose, read_saved
@@ -39,7 +40,7 @@ def with_issue(
     if not merged.start:
         raise UsageError(f"{thread.name} names no vLLM version: give --from.")
     if not agreed:
-        _ask()
+        ask_to_run("--yes")
     return merged
 
 
@@ -129,14 +130,6 @@ def _excerpt(proposal: Proposal) -> str:
     text = one_line(proposal.excerpt, len(proposal.excerpt) + 1000)
     at = max(0, text.find((proposal.value or "").split(";")[0]) - _EXCERPT // 3)
     return ("…" if at else "") + one_line(text[at:], _EXCERPT)
-
-
-def _ask() -> None:
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UsageError("Nothing was run: pass --yes to run that, or say yes on a terminal.")
-    print("vbisect: run that? [y/N] ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise UsageError("Nothing was run.")
 
 
 def _say(line: str) -> None:

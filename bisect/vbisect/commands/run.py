@@ -5,14 +5,18 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from vbisect.commands.consent import ask_to_run
 from vbisect.commands.signals import signals_as_interrupt
+from vbisect.files import refuse_links
 from vbisect.report.formats import write_reports
 from vbisect.report.progress import progress
 from vbisect.run.ask_commits import ask_commits
 from vbisect.run.options import RunOptions
 from vbisect.run.prepare import make_run_dir, prepare
 from vbisect.run.session import resume_run, start_run
-from vbisect.run.state import RunState
+from vbisect.run.state import RunState, load_state
+from vbisect.run.trust import enter, is_ours, what_would_run
+from vbisect.text import one_line
 
 
 def new_run(options: RunOptions, results: Path) -> tuple[RunState, Path]:
@@ -28,13 +32,31 @@ def new_run(options: RunOptions, results: Path) -> tuple[RunState, Path]:
     return state, run_dir
 
 
-def old_run(run_dir: Path) -> tuple[RunState, Path]:
-    """Resume the run in ``run_dir``; its own settings hold."""
+def old_run(run_dir: Path, *, trusted: bool) -> tuple[RunState, Path]:
+    """Resume the run in ``run_dir``; its own settings hold.
+
+    One that this user did not begin on this host is run after a yes only, or when ``trusted``.
+    Raises ``UsageError`` without, and for one with links in it.
+    """
     with signals_as_interrupt():
+        refuse_links(run_dir)
+        if not is_ours(run_dir):
+            _agree(run_dir, trusted=trusted)
         with progress() as display:
             state = resume_run(run_dir, display)
         _report(state, run_dir)
     return state, run_dir
+
+
+def _agree(run_dir: Path, *, trusted: bool) -> None:
+    """Show what going on with the run of somebody else would run, and have a yes to it."""
+    state, _ = load_state(run_dir)
+    print(f"vbisect: {one_line(str(run_dir))} was not begun by you on this host:", file=sys.stderr)
+    for line in what_would_run(state.settings):
+        print(line, file=sys.stderr, flush=True)
+    if not trusted:
+        ask_to_run("--trust")
+    enter(run_dir)
 
 
 def _report(state: RunState, run_dir: Path) -> None:

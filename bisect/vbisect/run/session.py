@@ -25,6 +25,7 @@ from vbisect.run.slots import SlotPool
 from vbisect.run.state import RunState, load_state
 from vbisect.run.teardown import Teardown
 from vbisect.run.trials import Trials, needless
+from vbisect.run.trust import enter
 from vbisect.text import scrub_file
 
 
@@ -44,6 +45,7 @@ def start_run(settings: RunSettings, run_dir: Path, display: Display) -> RunStat
     """Begin a new run in ``run_dir``, which exists and is empty, and carry it to its end."""
     with _owned(run_dir):
         settings.write(run_dir)
+        enter(run_dir)
         state = RunState(settings)
         with Journal(run_dir) as journal:
             session = _Session(run_dir, state, journal, display)
@@ -67,6 +69,7 @@ def resume_run(run_dir: Path, display: Display) -> RunState:
             return state
         with Journal(run_dir) as journal:
             session = _Session(run_dir, state, journal, display)
+            display.say(f"going on with: {state.settings.replay_command()}")
             session.emit(EventKind.RUN_RESUMED, vbisect=__version__)
             if torn:
                 session.emit(EventKind.NOTE, text=_torn_note(torn))
