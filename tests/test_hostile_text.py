@@ -22,7 +22,9 @@ from made import TOKEN, failed, passed, settings, state
 from vbisect.launch import Limited
 from vbisect.probes import Endpoint, NChoicesSettings
 from vbisect.probes.suite import SuiteSettings, variations
+from vbisect.report.comment import to_comment
 from vbisect.report.csv import to_csv
+from vbisect.report.html import to_html
 from vbisect.report.markdown import to_markdown
 from vbisect.report.rows import COLUMNS
 from vbisect.report.summary import summary
@@ -68,6 +70,11 @@ SECRETS = (TOKEN, "abcdefghijklmnop", "ghp_" + "a1B2" * 9)
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
+def settings_of(text: str) -> dict[str, str]:
+    """The settings that a run directory can have any text in, and that a report shows."""
+    return dict.fromkeys(("vbisect", "run_id", "start", "end", "releases_from", "picture"), text)
+
+
 def hostile_state(text: str) -> RunState:
     """A run in which every text that is not vbisect's own is ``text``."""
     seen = ParametersSeen(
@@ -75,10 +82,13 @@ def hostile_state(text: str) -> RunState:
     )
     made = state(
         text,
+        **settings_of(text),
         model=text or "m",
         control_model=text or "c",
         serve_args=(Limited(text=f"--x {text}"),),
-        suite=SuiteSettings(request=NChoicesSettings(), variations=variations(Endpoint.CHAT)),
+        suite=SuiteSettings(
+            request=NChoicesSettings(), variations=variations(Endpoint.CHAT), bisect_on=text
+        ),
     )
     control = ControlRecord(model=text, outcome=Outcome.FAIL, signature=text, parameters=seen)
     name = made.settings.suite.variations[0].name if made.settings.suite else ""
@@ -206,7 +216,8 @@ def test_json_is_one_line_without_secrets(text: str) -> None:
 @pytest.mark.parametrize("line", ["x" * 10_000_000, "@everyone ``` </details> | " * 400_000])
 def test_a_line_of_ten_megabytes_is_cut(line: str) -> None:
     """In every format for people; it stays one line, and is said to go on."""
-    made = state(line)
-    for text in (to_markdown(made), to_csv(made), "\n".join(answer_lines(made, RUN_DIR))):
-        assert len(text) < 60_000
+    made = state(line, **settings_of(line), model=line)
+    told = (to_markdown(made), to_csv(made), "\n".join(answer_lines(made, RUN_DIR)))
+    for text in (*told, to_html(made, RUN_DIR), to_comment(made, RUN_DIR).body):
+        assert len(text) < 90_000
         assert "…" in text

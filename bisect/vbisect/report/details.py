@@ -173,9 +173,9 @@ def _responses(place: Below, budget: int) -> Iterator[tuple[str, Excerpt]]:
     for line in first_lines(place, budget * 4):
         try:
             told = json.loads(line)
-            n, status, body = told["n"], int(told["status"]), str(told["body"])
+            n, status, body = int(told["n"]), int(told["status"]), str(told["body"])
             seconds = float(told["seconds"])
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             continue
         choices = _choices(body)
         if (n, status, choices) in kinds:

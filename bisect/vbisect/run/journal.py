@@ -116,7 +116,7 @@ def repair_torn_line(run_dir: Path, torn: bytes) -> None:
 
 def _parse(line: bytes) -> Event | None:
     try:
-        event = json.loads(line, parse_float=_float, parse_int=_int, parse_constant=_float)
+        event = json.loads(line.decode(), parse_float=_float, parse_int=_int, parse_constant=_float)
         moment = datetime.fromisoformat(event["at"])
     except (ValueError, TypeError, KeyError, RecursionError):
         return None

@@ -191,6 +191,7 @@ def _check(s: RunSettings) -> None:
         "excluded: they have to be candidates": not versions.issuperset(s.excluded),
         "hint: it has to be a candidate": s.hint is not None and s.hint not in versions,
         "nothing is asked": not (s.command or s.suite or s.n_choices),
+        "bisect_on: it is no variation": not _decides(s.suite),
         "docker: it is missing": s.runtime == "docker" and s.docker is None,
         "control_model: it is missing": s.control_path is not None and s.control_model is None,
         "env: a name is none": not all(name.isidentifier() for name in variables),
@@ -201,6 +202,10 @@ def _check(s: RunSettings) -> None:
         SpecifierSet(limited.specifier)
     for limited in arguments:
         shlex.split(limited.text)
+
+
+def _decides(suite: SuiteSettings | None) -> bool:
+    return suite is None or any(suite.decides(variation.name) for variation in suite.variations)
 
 
 def _replay_words(s: RunSettings) -> list[str]:

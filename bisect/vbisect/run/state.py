@@ -14,7 +14,15 @@ from vbisect.errors import UsageError
 from vbisect.reasons import CAN_PASS, SkipReason
 from vbisect.run.journal import FILE_NAME, Event, EventKind, read_journal
 from vbisect.run.prior import prior_weights
-from vbisect.run.records import ANY_FAILURE, OTHER_FAILURE, Bug, Finding, Partial, TrialRecord
+from vbisect.run.records import (
+    ANY_FAILURE,
+    OTHER_FAILURE,
+    Bug,
+    Finding,
+    Partial,
+    TrialRecord,
+    VariationRecord,
+)
 from vbisect.run.settings import RunSettings
 from vbisect.run.variations import against, bug_of, words
 from vbisect.search import CRASHED, Aim, Boot, Boots, Outcome, Seen, bug_kind, outcome_by, told_of
@@ -62,7 +70,7 @@ class RunState:
         elif kind is EventKind.SERVER_READY:
             self.active[self._version(event)] = "probing"
         elif kind is EventKind.OBSERVATION:
-            self.partial[self._version(event)] = Partial.model_validate(event["partial"])
+            self.partial[self._version(event)] = self._partial(event)
         elif kind is EventKind.CONTROL_STARTED:
             record = self._record(event)
             self.judged[record.version] = record
@@ -70,7 +78,7 @@ class RunState:
         elif kind is EventKind.CONTROL_READY:
             self.active[self._version(event)] = "control probing"
         elif kind is EventKind.CONTROL_OBSERVATION:
-            self.control_partial[self._version(event)] = Partial.model_validate(event["partial"])
+            self.control_partial[self._version(event)] = self._partial(event)
         elif kind is EventKind.TRIAL_FINISHED:
             record = self._record(event)
             earlier = self._tested.get(record.version, self.records.get(record.version))
@@ -84,7 +92,13 @@ class RunState:
     def _record(self, event: Event) -> TrialRecord:
         record = TrialRecord.model_validate(event["record"])
         self._candidates(record.version)
+        self._asked((*record.variations, *(record.control.variations if record.control else ())))
         return record
+
+    def _partial(self, event: Event) -> Partial:
+        partial = Partial.model_validate(event["partial"])
+        self._asked(partial.variations)
+        return partial
 
     def _version(self, event: Event) -> str:
         version = _text(event["version"])
@@ -98,6 +112,13 @@ class RunState:
                 self._candidates(answer.last_before, answer.first_after, *answer.suspects)
         self._candidates(*filter(None, (finding.tested_from, finding.tested_to)))
         return finding
+
+    def _asked(self, told: Iterable[VariationRecord]) -> None:
+        """Raise ``ValueError`` unless all variations that are ``told`` of are the suite's."""
+        suite = self.settings.suite
+        names = {variation.name for variation in suite.variations} if suite else set()
+        if unknown := {each.name for each in told} - names:
+            raise ValueError(f"{', '.join(unknown)} is no variation")
 
     def _candidates(self, *versions: str) -> None:
         """Raise ``ValueError`` unless all ``versions`` are candidates."""
