@@ -161,13 +161,13 @@ ANSWER = {
 }
 
 
-def ended(**changed: Any) -> str:
+def end_of(**changed: Any) -> str:
     """The end of a run with an answer."""
     found = {"status": "found", "message": "m", "answer": {**ANSWER, **changed}}
     return f'{{"event": "run_finished", {AT}, "finding": {json.dumps(found)}}}'
 
 
-def tested(**changed: Any) -> str:
+def trial_of(**changed: Any) -> str:
     """The end of a trial."""
     record = passed("0.28.0").model_dump(mode="json", by_alias=True) | changed
     return f'{{"event": "trial_finished", {AT}, "record": {json.dumps(record)}}}'
@@ -176,19 +176,19 @@ def tested(**changed: Any) -> str:
 @pytest.mark.parametrize(
     "line",
     [
-        ended(last_before="0.1"),
-        ended(first_after=ESCAPE),
-        ended(suspects=["<script>"]),
-        ended(confidence=float("nan")),
-        ended(confidence=1e300),
-        tested(version=ESCAPE),
-        tested(version="0.1"),
-        tested(signature={"a": 1}),
-        tested(seconds={"boot": float("inf")}),
-        tested(measured={"latency_median": float("nan")}),
-        tested(observations={"pass": -1}),
-        tested(observations={"pass": 10**18}),
-        tested(size_bytes=10**200),
+        end_of(last_before="0.1"),
+        end_of(first_after=ESCAPE),
+        end_of(suspects=["<script>"]),
+        end_of(confidence=float("nan")),
+        end_of(confidence=1e300),
+        trial_of(version=ESCAPE),
+        trial_of(version="0.1"),
+        trial_of(signature={"a": 1}),
+        trial_of(seconds={"boot": float("inf")}),
+        trial_of(measured={"latency_median": float("nan")}),
+        trial_of(observations={"pass": -1}),
+        trial_of(observations={"pass": 10**18}),
+        trial_of(size_bytes=10**200),
         f'{{"event": "note", {AT}, "text": {{"a": 1}}}}',
         f'{{"event": "note", {AT}}}',
         f'{{"event": "note", {AT}, "text": 1e999}}',

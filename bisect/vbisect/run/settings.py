@@ -62,7 +62,7 @@ class RunSettings(Frozen):
     tensor_parallel: Amount = 1
     slots_per_gpu: Amount = 1
     host: str | None = None
-    runtime: Literal["venv", "docker"] = "venv"
+    runtime: str = "venv"
     device: Device
     latest_deps: bool = False
     docker: DockerSettings | None = None
@@ -183,6 +183,8 @@ def _without_nul(text: str) -> str:
 
 def _check(s: RunSettings) -> None:
     """Raise ``ValueError`` for what no run that vbisect began has in its settings."""
+    from vbisect.run.runtimes import RUNTIMES  # which take settings
+
     versions = set(s.versions)
     arguments = (*s.model_args, *s.control_args, *s.log_args, *s.serve_args)
     variables = (*s.model_env, *s.control_env, *(v.text.partition("=")[0] for v in s.env))
@@ -192,6 +194,7 @@ def _check(s: RunSettings) -> None:
         "hint: it has to be a candidate": s.hint is not None and s.hint not in versions,
         "nothing is asked": not (s.command or s.suite or s.n_choices),
         "bisect_on: it is no variation": not _decides(s.suite),
+        "runtime: there is no such one": s.runtime not in RUNTIMES,
         "docker: it is missing": s.runtime == "docker" and s.docker is None,
         "control_model: it is missing": s.control_path is not None and s.control_model is None,
         "env: a name is none": not all(name.isidentifier() for name in variables),
