@@ -93,6 +93,8 @@ CASES = {
     ),
     "confidence high": run("--confidence", "1", said="--confidence 1: it must be at least 0.5"),
     "boot timeout": run("--boot-timeout", "0", said="--boot-timeout 0: it must be above 0"),
+    "endless": run("--boot-timeout", "inf", said="--boot-timeout inf: it must be at most 1e+09"),
+    "no UTF-8": run("--", "/bin/echo", "\udcff", said="A text among the options is no UTF-8"),
     "skip nothing": run("--skip", "0.20.0", said="--skip 0.20.0 names no candidate"),
     "skip all": run("--skip", "0.27.1..0.32.0", said="--skip leaves fewer than two candidates"),
     "unknown option": run("--bananas", said="No such option: --bananas"),

@@ -78,8 +78,10 @@ def one_of(option: str, value: str, allowed: Sequence[str]) -> str:
 
 def check_amount(option: str, value: float) -> None:
     """Raise ``UsageError`` unless ``value`` is an amount of something, as of seconds."""
-    if not 0 < value <= _MOST:  # nor is "not a number"
-        raise UsageError(f"{option} {value:g}: it must be above 0 and at most {_MOST:g}.")
+    if not value > 0:  # nor is "not a number"
+        raise UsageError(f"{option} {value:g}: it must be above 0.")
+    if value > _MOST:
+        raise UsageError(f"{option} {value:g}: it must be at most {_MOST:g}.")
 
 
 def _check_request(options: RunOptions) -> None:
