@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from vbisect.builds.pip_settings import uv_environment
-from vbisect.errors import Cancelled, HostError
+from vbisect.errors import Cancelled, EngineLost, HostError
 from vbisect.processes import Guarded
 from vbisect.reasons import SkipReason, Untestable
 from vbisect.text import one_line
@@ -63,7 +63,7 @@ def run_uv(
     """Run ``uv ARGUMENTS`` with pip's settings, in ``directory`` (so no project file is read).
 
     With ``retry`` off, an index that does not answer is not asked again. Raises ``Cancelled`` when
-    ``cancel`` is set before it has finished.
+    ``cancel`` is set before it has finished, ``EngineLost`` when it was ended from outside.
     """
     from uv import find_uv_bin
 
@@ -79,6 +79,8 @@ def run_uv(
             while (code := process.wait(0.1)) is None:
                 if cancel is not None and cancel.is_set():
                     raise Cancelled
+            if code < 0:
+                raise EngineLost(f"uv was ended by signal {-code}.")
         return UvResult(code, log.read_text(encoding="utf-8", errors="replace"))
 
 

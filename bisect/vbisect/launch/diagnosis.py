@@ -95,7 +95,7 @@ def diagnose_exit(log: Path, ended: Ended, since: int = 0) -> Untestable:
         return cause
     if ended.code == -9:
         return Untestable(
-            SkipReason.OUT_OF_MEMORY,
+            SkipReason.KILLED,
             "killed by signal 9 without a word, which is mostly the kernel running out of memory",
         )
     return Untestable(SkipReason.EXITED_BEFORE_READY, f"{ended}: {last_words(log, since)}")

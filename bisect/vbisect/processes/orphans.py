@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import psutil
 
 OWNER_VARIABLE = "VBISECT_OWNER"
 """Set, to the run directory, in the environment of every process a run starts."""
@@ -19,25 +24,35 @@ def end_orphans(run_dir: Path) -> list[int]:
     Their scratch directories go too. Call it only while holding the run directory's lock: then no
     living vbisect owns them.
     """
-    import psutil
-
-    owner = str(run_dir.absolute())
-    left: list[psutil.Process] = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get(OWNER_VARIABLE) == owner:
-                left.append(process)
-        except (psutil.Error, OSError):
-            continue
-    for process in left:
-        try:
-            process.kill()
-        except psutil.NoSuchProcess:
-            continue
-    psutil.wait_procs(left, timeout=10)
+    ended = end_marked(OWNER_VARIABLE, str(run_dir.absolute()))
     for folder in Path(tempfile.gettempdir()).glob(f"{_scratch_prefix(run_dir)}*"):
         shutil.rmtree(folder, ignore_errors=True)
-    return [process.pid for process in left]
+    return ended
+
+
+def end_marked(variable: str, value: str) -> list[int]:
+    """Kill all other processes with ``variable=value`` in their environment; returns their ids."""
+    import psutil
+
+    ended: list[int] = []
+    while left := [p for p in psutil.process_iter() if _is_marked(p, variable, value)]:
+        for process in left:  # one of them may begin another meanwhile, which is marked too
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        _, alive = psutil.wait_procs(left, timeout=10)
+        ended += [process.pid for process in left]
+        if alive:
+            break
+    return ended
+
+
+def _is_marked(process: psutil.Process, variable: str, value: str) -> bool:
+    import psutil
+
+    try:
+        return process.pid != os.getpid() and process.environ().get(variable) == value
+    except (psutil.Error, OSError):
+        return False
 
 
 @contextmanager

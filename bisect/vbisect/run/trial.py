@@ -348,13 +348,15 @@ class _Trial:
         cause = None if ended.out_of_memory else known_cause(self._log, since=server.log_bytes)
         if cause is not None:
             raise cause
-        if ended.out_of_memory or ended.code == -9:
-            sure = (
-                "by the kernel, which ran out of memory"
-                if ended.out_of_memory
-                else ("by signal 9, mostly for memory")
+        if ended.out_of_memory:
+            raise Untestable(
+                SkipReason.OUT_OF_MEMORY,
+                "killed while answering by the kernel, which ran out of memory",
             )
-            raise Untestable(SkipReason.OUT_OF_MEMORY, f"killed while answering {sure}")
+        if ended.code == -9:
+            raise Untestable(
+                SkipReason.KILLED, "killed while answering by signal 9, mostly for memory"
+            )
         return Observation(
             passed=False,
             kind=FailureKind.CRASHED,
