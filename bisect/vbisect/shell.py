@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 import traceback
@@ -62,6 +61,7 @@ def _nobody_reads() -> int:
 def _explain(error: Exception) -> int:
     import typer
 
+    from vbisect import full_disk
     from vbisect.errors import VbisectError
     from vbisect.text import one_line
 
@@ -70,7 +70,7 @@ def _explain(error: Exception) -> int:
         return error.exit_code
     if isinstance(error, typer.Abort):
         return _interrupted()
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and full_disk.is_full(error):
         where = f": {one_line(str(error.filename))}" if error.filename else ""
         print(f"vbisect: the disk is full{where}", file=sys.stderr)
         return _HOST

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from vbisect import full_disk
 from vbisect.builds.pip_settings import uv_environment
 from vbisect.errors import Cancelled, EngineLost, HostError
 from vbisect.processes import Guarded
@@ -20,7 +21,6 @@ _NETWORK = re.compile(
     r"|timed out|tcp connect error|Network unreachable",
     re.IGNORECASE,
 )
-_DISK = re.compile(r"No space left on device|os error 28|Disk quota exceeded", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class UvResult:
     @property
     def disk_full(self) -> bool:
         """Whether the failure is a full disk."""
-        return self.returncode != 0 and _DISK.search(self.output) is not None
+        return self.returncode != 0 and full_disk.WORDS.search(self.output) is not None
 
     @property
     def reason(self) -> str:

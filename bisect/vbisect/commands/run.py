@@ -38,6 +38,12 @@ def old_run(run_dir: Path) -> tuple[RunState, Path]:
 
 
 def _report(state: RunState, run_dir: Path) -> None:
-    """The reports of a run that is over, with the commits its answer lies between."""
-    ask_commits(state, run_dir, lambda line: print(f"vbisect: {line}", file=sys.stderr))
-    write_reports(state, run_dir)
+    """The reports of a run that is over, with the commits its answer lies between.
+
+    The answer is told even where they cannot be written.
+    """
+    try:
+        ask_commits(state, run_dir, lambda line: print(f"vbisect: {line}", file=sys.stderr))
+        write_reports(state, run_dir)
+    except OSError as error:
+        print(f"vbisect: the reports cannot be written: {error.strerror}", file=sys.stderr)

@@ -15,9 +15,11 @@ from statistics import median_high
 from typing import Any, TypeVar
 
 from vbisect.errors import Cancelled
+from vbisect.full_disk import with_room_in
 from vbisect.launch import LaunchSpec, Server
 from vbisect.launch.diagnosis import known_cause
 from vbisect.launch.engine_version import engine_version
+from vbisect.paths import cache_root
 from vbisect.probes import (
     CommandProbe,
     CommandSettings,
@@ -80,7 +82,8 @@ def run_trial(
     """
     trial = _Trial(spec, emit, tear_down, given_up, boot_turn)
     try:
-        trial.carry_out(fetch)
+        with with_room_in(spec.run_dir, cache_root()):
+            trial.carry_out(fetch)
     except Untestable as skip:
         return trial.record(Outcome.SKIP, skip)
     assert trial.settled is not None
