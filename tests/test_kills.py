@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import pty
+import select
 import signal
+import subprocess
+import sys
+import termios
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from driving import Done, Started, Vbisect, counts, events, processes, world
+from driving import CPU, Done, Started, Vbisect, counts, events, processes, world
 from standin.behaviour import Behaviour
 from standin.index import PackageIndex
 from standin.running import alive, wait
@@ -162,3 +168,47 @@ def test_a_killed_install_is_made_again(
         index.delay = 0.0
     as_undisturbed(started)
     assert counts(run_dir, "trial_started") == {**TESTED, "78.0": 2}
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_closed_terminal_interrupts_resumably(vbisect: Vbisect, live: bool) -> None:
+    """The kernel tells of it by SIGHUP, and nothing can be written there any more."""
+    ours, theirs = pty.openpty()
+    words = ["run", *RUN, *CPU, "--fresh", "--results", str(vbisect.results)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vbisect", *words],
+        env=vbisect.env,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs if live else subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(theirs)
+
+    def probed() -> bool:
+        while select.select([ours], [], [], 0)[0]:  # what is not read holds it up
+            os.read(ours, 65536)
+        return any(came("observation")(events(run)) for run in vbisect.results.iterdir())
+
+    assert wait(probed, 60)
+    os.close(ours)
+    assert process.wait(60) == 130
+    (run_dir,) = vbisect.results.iterdir()
+    assert events(run_dir)[-1]["finding"]["status"] == "interrupted"
+    assert {"report.md", "report.html", "table.csv"} <= {path.name for path in run_dir.iterdir()}
+    assert vbisect.resume(run_dir).returncode == 0
+    assert counts(run_dir, "trial_finished") == TESTED
+
+
+def test_of_two_hangups_one_interrupts(vbisect: Vbisect) -> None:
+    """The shell tells its jobs, and then the kernel tells them too; the reports are written."""
+    started = vbisect.start(*RUN)
+    run_dir = started.until(came("observation"))
+    while started.process.poll() is None:
+        started.process.send_signal(signal.SIGHUP)
+        wait(lambda: started.process.poll() is not None or (run_dir / "report.html").exists(), 0.05)
+        if (run_dir / "report.html").exists():
+            break
+    done = started.end()
+    assert (done.returncode, done.json["status"]) == (130, "interrupted")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     import typer
+    from typing_extensions import Buffer
 
 _INTERRUPTED = 130
 _UNEXPECTED = 4
@@ -22,11 +25,36 @@ def main() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # it was closed: nobody wants to read it
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+        elif getattr(sys, name).isatty():
+            setattr(sys, name, _on_terminal(getattr(sys, name)))
     try:
         from vbisect.cli import app
     except KeyboardInterrupt:  # importing takes a moment
         sys.exit(_interrupted())
     sys.exit(run_app(app))
+
+
+class _Terminal(io.FileIO):
+    """A terminal; once it was closed nobody reads there, and nothing fails for that."""
+
+    def write(self, data: Buffer) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            return memoryview(data).nbytes
+
+
+def _on_terminal(stream: TextIO) -> TextIO:
+    """``stream``, which is a terminal, without failing once that is closed."""
+    raw = _Terminal(stream.fileno(), "w", closefd=False)
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw),
+        encoding=stream.encoding,
+        errors=stream.errors,
+        line_buffering=True,
+    )
 
 
 def run_app(app: typer.Typer) -> int:
