@@ -63,6 +63,11 @@ class Prefetcher:
             with self._lock:
                 self._awaited[request] -= 1
 
+    def forget(self) -> None:
+        """Fetch anew what is asked for from now on, though it may have been fetched before."""
+        with self._lock:
+            self._futures = {r: future for r, future in self._futures.items() if not future.done()}
+
     def close(self) -> None:
         """Give up whatever is still being fetched."""
         self._over.set()
