@@ -7,6 +7,7 @@ import fcntl
 import os
 import pty
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -168,6 +169,14 @@ def test_a_killed_install_is_made_again(
         index.delay = 0.0
     as_undisturbed(started)
     assert counts(run_dir, "trial_started") == {**TESTED, "78.0": 2}
+
+
+def test_a_tiny_model_that_was_removed_is_made_again(vbisect: Vbisect) -> None:
+    """It says nothing of the releases that were to serve it."""
+    started = vbisect.start(*RUN)
+    started.until(came("observation"))
+    shutil.rmtree(vbisect.cache / "models")
+    as_undisturbed(started)
 
 
 @pytest.mark.parametrize("live", [True, False])

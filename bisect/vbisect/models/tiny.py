@@ -44,8 +44,8 @@ def write_tiny_model(name: str, directory: Path) -> Path:
     """Make `directory` hold the tiny model `name`, and return it.
 
     It appears complete or not at all, also when several processes write it at once, and is left
-    alone when it already holds exactly these files. Readable by everyone, because a container
-    may run the server as another user.
+    alone when it already holds exactly these files; what was removed of it is added. Readable by
+    everyone, because a container may run the server as another user.
     Raises UnknownTinyModel, FileExistsError when something else is there, OSError as writing does.
     """
     files = tiny_model_files(name)
@@ -60,6 +60,9 @@ def write_tiny_model(name: str, directory: Path) -> Path:
         draft.chmod(0o755)
         draft.rename(directory)
     except OSError as error:
+        if _holds_part_of(directory, files):
+            for file in files:
+                (draft / file).replace(directory / file)
         shutil.rmtree(draft, ignore_errors=True)
         if _holds(directory, files):
             return directory  # another process was faster
@@ -70,6 +73,15 @@ def write_tiny_model(name: str, directory: Path) -> Path:
         shutil.rmtree(draft, ignore_errors=True)
         raise
     return directory
+
+
+def _holds_part_of(directory: Path, files: dict[str, bytes]) -> bool:
+    """Whether `directory` holds some of `files` and nothing else."""
+    try:
+        there = {entry.name for entry in directory.iterdir()}
+        return there < files.keys() and all((directory / f).read_bytes() == files[f] for f in there)
+    except OSError:
+        return False
 
 
 def _holds(directory: Path, files: dict[str, bytes]) -> bool:

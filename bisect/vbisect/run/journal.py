@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -37,13 +38,18 @@ class EventKind(StrEnum):
 
 
 Event = dict[str, Any]
-"""``{"event": EventKind, "at": ISO 8601 UTC, …}``."""
+"""``{"event": EventKind, "at": ISO 8601 UTC, "elapsed": …, …}``.
+
+``elapsed`` are the seconds since the session began, which no setting of a clock changes; journals
+of older versions do not have it.
+"""
 
 
 class Journal:
     """Appends events; open it with the run directory's lock held."""
 
     def __init__(self, run_dir: Path) -> None:
+        self._began = time.monotonic()
         self._handle = (run_dir / FILE_NAME).open("ab", buffering=0)
 
     def append(self, kind: EventKind, **fields: Any) -> Event:
@@ -51,8 +57,12 @@ class Journal:
 
         Raises ``HostError`` on a full disk; nothing of the event is left in the journal then.
         """
-        event: Event = {"event": kind.value, "at": datetime.now(UTC).isoformat()}
-        event |= in_every_text(redact, fields)
+        event: Event = {
+            "event": kind.value,
+            "at": datetime.now(UTC).isoformat(),
+            "elapsed": round(time.monotonic() - self._began, 3),
+            **in_every_text(redact, fields),
+        }
         line = json.dumps(event, ensure_ascii=False) + "\n"
         unwritten = memoryview(line.encode("utf-8", errors="backslashreplace"))
         before = os.fstat(self._handle.fileno()).st_size

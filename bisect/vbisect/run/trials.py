@@ -18,6 +18,7 @@ from vbisect.run.answer import moved_ends
 from vbisect.run.control import FOLDER, control_context, control_wanted, run_control
 from vbisect.run.earlier import EarlierTrials, usable
 from vbisect.run.journal import EventKind
+from vbisect.run.model import see_to_model
 from vbisect.run.records import ControlRecord, Partial, Seconds, TrialRecord, TrialSpec
 from vbisect.run.runtimes import Fetched, Runtime
 from vbisect.run.slots import Slot, SlotPool
@@ -183,9 +184,10 @@ class Trials:
                 self._expect()
             return self._runtime.fetch(release, given_up)
 
-        spec = self._spec(release, slot)
+        settings, spec = self._state.settings, self._spec(release, slot)
         record = self._state.judged.get(release.version)
         if record is None:
+            see_to_model(settings.model, settings.model_path)
             turn = self._slots.boot_turn(slot, given_up)
             record = run_trial(spec, fetch, self._emit, self._teardown, given_up, turn)
             _lost_if_killed(record, again)
@@ -193,8 +195,9 @@ class Trials:
         control = self._control_spec(spec, slot, record)
         if control is None:
             return record
-        model = self._state.settings.control_model
+        model = settings.control_model
         assert model is not None
+        see_to_model(model, control.model)
         self._emit(
             EventKind.CONTROL_STARTED,
             version=record.version,
