@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,8 @@ import psutil
 import pytest
 
 from vbisect.errors import EngineLost
-from vbisect.processes import OWNER_VARIABLE, Guarded, end_orphans
+from vbisect.processes import OWNER_VARIABLE, Guarded, end_orphans, scratch_directory
+from vbisect.processes.scratch import remove_abandoned
 
 MARK = "VBISECT_TEST_MARK"
 LEAVE = "import os, time; os.setsid(); print('away', flush=True); time.sleep(600)"
@@ -242,3 +244,39 @@ def test_orphans_are_found_by_their_owner(tmp_path: Path, mark: str) -> None:
     finally:
         theirs.kill()
         theirs.wait()
+
+
+SCRATCH = """
+import time
+from vbisect.processes import scratch_directory
+with scratch_directory() as folder:
+    (folder / "half").touch()
+    print(folder, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_scratch_goes_with_whoever_made_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a killed vbisect had is removed by the next; what is in use, or another's, is not."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "elsewhere" / "kept").mkdir(parents=True)
+    (tmp_path / "vbisect-tmp-link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "vbisect-tmp-file").touch()
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", SCRATCH], env=environment, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        theirs = Path(holder.stdout.readline().strip())
+        with scratch_directory() as ours:
+            remove_abandoned()
+            assert (theirs / "half").exists()
+            holder.kill()
+            holder.wait()
+            remove_abandoned()
+            assert not theirs.exists()
+            assert ours.is_dir()
+        assert not ours.exists()
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"elsewhere", "vbisect-tmp-link", "vbisect-tmp-file"}
+    assert (tmp_path / "elsewhere" / "kept").is_dir()

@@ -7,12 +7,11 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from vbisect import full_disk
 from vbisect.builds.pip_settings import uv_environment
 from vbisect.errors import Cancelled, EngineLost, HostError
-from vbisect.processes import Guarded
+from vbisect.processes import Guarded, scratch_directory
 from vbisect.reasons import SkipReason, Untestable
 from vbisect.text import one_line
 
@@ -67,8 +66,8 @@ def run_uv(
     """
     from uv import find_uv_bin
 
-    with TemporaryDirectory(prefix="vbisect-uv-") as scratch:
-        log = Path(scratch) / "uv.log"
+    with scratch_directory() as scratch:
+        log = scratch / "uv.log"
         environment = uv_environment() if retry else {**uv_environment(), "UV_HTTP_RETRIES": "0"}
         command = [find_uv_bin(), *arguments, "--color", "never", "--no-progress"]
         if arguments[0] == "pip" and environment.get("UV_NO_INDEX"):

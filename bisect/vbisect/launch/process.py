@@ -70,7 +70,7 @@ def _attempt(
     spec: LaunchSpec, vllm: Path, built_version: str, given_up: threading.Event
 ) -> Iterator[Server]:
     with ExitStack() as stack:
-        scratch = stack.enter_context(scratch_directory(spec.owner))
+        scratch = stack.enter_context(scratch_directory())
         stack.callback(scrub_file, spec.log)  # once nothing writes there any more
         started = time.monotonic()
         earlier = spec.log.stat().st_size if spec.log.exists() else 0

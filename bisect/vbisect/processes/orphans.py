@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from vbisect.processes.scratch import remove_abandoned
 
 if TYPE_CHECKING:
     import psutil
@@ -21,12 +19,11 @@ OWNER_VARIABLE = "VBISECT_OWNER"
 def end_orphans(run_dir: Path) -> list[int]:
     """Kill processes marked as belonging to ``run_dir``; returns their ids.
 
-    Their scratch directories go too. Call it only while holding the run directory's lock: then no
-    living vbisect owns them.
+    What killed vbisects left in the temporary directory goes too. Call it only while holding the
+    run directory's lock: then no living vbisect owns the processes.
     """
     ended = end_marked(OWNER_VARIABLE, str(run_dir.absolute()))
-    for folder in Path(tempfile.gettempdir()).glob(f"{_scratch_prefix(run_dir)}*"):
-        shutil.rmtree(folder, ignore_errors=True)
+    remove_abandoned()
     return ended
 
 
@@ -53,15 +50,3 @@ def _is_marked(process: psutil.Process, variable: str, value: str) -> bool:
         return process.pid != os.getpid() and process.environ().get(variable) == value
     except (psutil.Error, OSError):
         return False
-
-
-@contextmanager
-def scratch_directory(run_dir: Path) -> Iterator[Path]:
-    """A temporary directory for what a run starts; its path is short, as unix sockets need it."""
-    prefix = _scratch_prefix(run_dir)
-    with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as path:
-        yield Path(path)
-
-
-def _scratch_prefix(run_dir: Path) -> str:
-    return f"vbisect-{hashlib.sha256(str(run_dir.absolute()).encode()).hexdigest()[:8]}-"
