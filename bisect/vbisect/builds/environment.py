@@ -193,7 +193,9 @@ def _install(request: EnvironmentRequest, path: Path, cancel: threading.Event | 
     if made.returncode:
         raise failure(made, "uv could not make an environment")
     recipe = _install_by_recipe(request, path, file, cancel)
-    site_packages = next(path.glob("lib/python3*/site-packages"))
+    site_packages = next(path.glob("lib/python3*/site-packages"), None)
+    if site_packages is None:
+        raise EngineLost(f"The environment {with_tilde(path)} was removed while it was made.")
     if request.device is Device.CPU:
         install_vllm_metadata(site_packages, request.wheel.version)
     if recipe.needs_torchvision_shim:
