@@ -84,6 +84,22 @@ def test_a_full_disk_for_results_stops_the_run(vbisect: Vbisect, disk: Path, mom
     assert (run_dir / "report.md").stat().st_size > 0
 
 
+def test_a_full_disk_for_environments_stops_the_run(
+    command: Callable[..., Vbisect], index: PackageIndex, tmp_path: Path
+) -> None:
+    """That a release could not be installed for it is not the release's."""
+    with small_disk(tmp_path / "cache", "40m") as cache:
+        vbisect = command(index, cache)
+        started = vbisect.start("--from", "76.0", "--to", "76.2", *QUICK)
+        run_dir = started.until(lambda seen: any(e["event"] == "trial_started" for e in seen))
+        filler = fill(cache, leaving=20_000)
+        assert stopped(started.end())
+        filler.unlink()
+        resumed = vbisect.resume(run_dir)
+        assert resumed.returncode == 0, resumed.stderr
+        assert resumed.json["answer"]["first_after"] == "76.1"
+
+
 def test_a_server_that_finds_a_disk_full_is_no_skip(vbisect: Vbisect) -> None:
     """The disk may be another one than vbisect writes to."""
     message = stopped(vbisect.run("--from", "75.0", "--to", "75.1", *QUICK))

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from driving import CPU, Done, Started, Vbisect, counts, events, processes, world
+from driving import CPU, Done, Started, Vbisect, counts, events, processes, settle, world
 from standin.behaviour import Behaviour
 from standin.index import PackageIndex
 from standin.running import alive, wait
@@ -108,6 +108,25 @@ def test_a_server_that_was_killed_is_booted_again(vbisect: Vbisect, moment: str)
     assert done.trials["78.0"]["observations"]["fail"] == told
 
 
+ASKS = """
+import os, time, urllib.request
+time.sleep(1)
+urllib.request.urlopen(os.environ["VBISECT_BASE_URL"] + "/health")
+"""
+
+
+def test_a_command_says_nothing_of_a_server_that_was_killed(vbisect: Vbisect) -> None:
+    """It fails then, and would pass."""
+    ends = ("--from", "78.1", "--to", "78.2", "--confidence", "0.6", "--probe", "command")
+    started = vbisect.start(*ends, "--", sys.executable, "-c", ASKS)
+    run_dir = started.until(came("server_ready", "78.1"))
+    kill(lambda: owned(run_dir), lambda line: " serve " in line and "guard.py" not in line)
+    done = started.end()
+    assert (done.returncode, done.json["status"]) == (1, "none"), done.stderr
+    assert counts(run_dir, "trial_started")["78.1"] == 2
+    assert done.trials["78.1"]["observations"]["fail"] == 0
+
+
 def test_a_server_that_is_killed_each_time_is_a_skip(vbisect: Vbisect) -> None:
     """Its end may have been tested with more memory: that there is no change is not known."""
     started = vbisect.start("--from", "78.0", "--to", "78.2", *QUICK, "--sweep")
@@ -171,6 +190,37 @@ def test_a_killed_install_is_made_again(
     assert counts(run_dir, "trial_started") == {**TESTED, "78.0": 2}
 
 
+def test_nothing_is_left_of_an_install_that_was_killed(
+    command: Callable[..., Vbisect], index: PackageIndex
+) -> None:
+    """The next vbisect removes what the one that was killed could not, whatever it tests."""
+    vbisect = command(index)  # with an empty cache of its own
+    started = vbisect.start(*RUN)
+    started.until(came("trial_started"))
+    index.delay = 1.0
+    try:
+        assert wait(lambda: any("pip install" in line for line in vbisect.left()))
+        started.kill()
+    finally:
+        index.delay = 0.0
+    settle(4.0, lambda: not vbisect.left())
+    assert list(vbisect.temporary.iterdir())
+    assert vbisect.run(*RUN).returncode == 0
+    assert not list(vbisect.temporary.iterdir())
+
+
+def test_the_pips_of_a_start_end_with_it(vbisect: Vbisect, index: PackageIndex) -> None:
+    """One that waits for an index would go on until that answers, or never does."""
+    index.delay = 20.0
+    try:
+        started = vbisect.start(*RUN)
+        assert wait(lambda: any("index versions" in line for line in vbisect.left()))
+        started.kill()
+        settle(4.0, lambda: not vbisect.left())
+    finally:
+        index.delay = 0.0
+
+
 def test_a_tiny_model_that_was_removed_is_made_again(vbisect: Vbisect) -> None:
     """It says nothing of the releases that were to serve it."""
     started = vbisect.start(*RUN)
@@ -208,6 +258,16 @@ def test_a_closed_terminal_interrupts_resumably(vbisect: Vbisect, live: bool) ->
     assert {"report.md", "report.html", "table.csv"} <= {path.name for path in run_dir.iterdir()}
     assert vbisect.resume(run_dir).returncode == 0
     assert counts(run_dir, "trial_finished") == TESTED
+
+
+def test_a_run_goes_on_when_nobody_reads_its_progress(vbisect: Vbisect) -> None:
+    """It was told to find an answer, and keeps that in its directory."""
+    started = vbisect.start(*RUN)
+    started.until(came("observation"))
+    assert started.process.stderr is not None
+    started.process.stderr.close()
+    started.process.stderr = None
+    as_undisturbed(started)
 
 
 def test_of_two_hangups_one_interrupts(vbisect: Vbisect) -> None:

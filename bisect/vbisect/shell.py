@@ -25,8 +25,8 @@ def main() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # it was closed: nobody wants to read it
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
-        elif getattr(sys, name).isatty():
-            setattr(sys, name, _on_terminal(getattr(sys, name)))
+        elif name == "stderr" or getattr(sys, name).isatty():
+            setattr(sys, name, _for_people(getattr(sys, name)))
     try:
         from vbisect.cli import app
     except KeyboardInterrupt:  # importing takes a moment
@@ -34,21 +34,21 @@ def main() -> None:
     sys.exit(run_app(app))
 
 
-class _Terminal(io.FileIO):
-    """A terminal; once it was closed nobody reads there, and nothing fails for that."""
+class _ForPeople(io.FileIO):
+    """What people may read; once nobody does any more, nothing fails for that."""
 
     def write(self, data: Buffer) -> int:
         try:
             return super().write(data)
         except OSError as error:
-            if error.errno != errno.EIO:
+            if error.errno not in (errno.EIO, errno.EPIPE):  # of a terminal, of a pipe
                 raise
             return memoryview(data).nbytes
 
 
-def _on_terminal(stream: TextIO) -> TextIO:
-    """``stream``, which is a terminal, without failing once that is closed."""
-    raw = _Terminal(stream.fileno(), "w", closefd=False)
+def _for_people(stream: TextIO) -> TextIO:
+    """``stream`` without failing once it is closed at the other end."""
+    raw = _ForPeople(stream.fileno(), "w", closefd=False)
     return io.TextIOWrapper(
         io.BufferedWriter(raw),
         encoding=stream.encoding,
@@ -59,20 +59,22 @@ def _on_terminal(stream: TextIO) -> TextIO:
 
 def run_app(app: typer.Typer) -> int:
     """Run the command line; returns the exit code, with at most one line said about an error."""
+    code = 0
     try:
         result = app(standalone_mode=False)
+        code = result if isinstance(result, int) else 0
         sys.stdout.flush()
     except KeyboardInterrupt:
         return _interrupted()
     except BrokenPipeError:
-        return _nobody_reads()
+        _nobody_reads()
     except SystemExit as over:
         if isinstance(over.__context__, BrokenPipeError):  # typer's own way with it
             return _nobody_reads()
         raise
     except Exception as error:
         return _explain(error)
-    return result if isinstance(result, int) else 0
+    return code
 
 
 def _interrupted() -> int:
