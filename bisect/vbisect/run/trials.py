@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from vbisect.errors import Cancelled, EngineLost, HostError
@@ -184,12 +184,17 @@ class Trials:
                 self._expect()
             return self._runtime.fetch(release, given_up)
 
+        def fetch_for(model: str, path: str) -> Fetched:
+            fetched = fetch()
+            see_to_model(model, path)
+            return fetched
+
         settings, spec = self._state.settings, self._spec(release, slot)
         record = self._state.judged.get(release.version)
         if record is None:
-            see_to_model(settings.model, settings.model_path)
             turn = self._slots.boot_turn(slot, given_up)
-            record = run_trial(spec, fetch, self._emit, self._teardown, given_up, turn)
+            needed = partial(fetch_for, settings.model, spec.model)
+            record = run_trial(spec, needed, self._emit, self._teardown, given_up, turn)
             _lost_if_killed(record, again)
             record = record.model_copy(update={"was_there": there})
         control = self._control_spec(spec, slot, record)
@@ -197,14 +202,14 @@ class Trials:
             return record
         model = settings.control_model
         assert model is not None
-        see_to_model(model, control.model)
         self._emit(
             EventKind.CONTROL_STARTED,
             version=record.version,
             record=record.model_dump(mode="json", by_alias=True),
         )
         turn = self._slots.boot_turn(slot, given_up)
-        found = run_control(model, control, fetch, self._emit, self._teardown, given_up, turn)
+        needed = partial(fetch_for, model, control.model)
+        found = run_control(model, control, needed, self._emit, self._teardown, given_up, turn)
         _lost_if_killed(found, again)
         return record.model_copy(update={"control": found})
 
