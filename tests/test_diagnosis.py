@@ -180,9 +180,10 @@ def test_a_type_error_is_no_unknown_argument(log: LogMaker) -> None:
     assert known_cause(log(f"{BEFORE}(EngineCore pid=9) {line}\n{AFTER}")) is None
 
 
-def test_a_kill_without_a_word_is_memory(log: LogMaker) -> None:
-    """SIGKILL is the kernel's; any other signal is only named."""
-    assert diagnose_exit(log(BEFORE), Ended(-9)).reason is R.OUT_OF_MEMORY
+def test_a_kill_without_a_word_came_from_outside(log: LogMaker) -> None:
+    """SIGKILL is the kernel's or somebody's; any other signal is only named."""
+    assert diagnose_exit(log(BEFORE), Ended(-9)).reason is R.KILLED
+    assert diagnose_exit(log(BEFORE), Ended(-9, out_of_memory=True)).reason is R.OUT_OF_MEMORY
     other = diagnose_exit(log(BEFORE), Ended(-11))
     assert other.reason is R.EXITED_BEFORE_READY
     assert other.detail.startswith("signal 11: ")

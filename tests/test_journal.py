@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -268,6 +269,8 @@ def test_a_record_without_kinds_fails_in_the_kind_it_has(tmp_path: Path) -> None
         finished(3, passed("9.9.9")),
         {"event": "note", "at": "yesterday", "text": ""},
         {"event": "note", "at": 5, "text": ""},
+        at(3, EventKind.NOTE, text="", elapsed="long"),
+        at(3, EventKind.NOTE, text="", elapsed=float("inf")),
         {"event": "note", "at": "2026-11-22T17:00:00", "text": "no time zone"},
     ],
 )
@@ -278,6 +281,70 @@ def test_events_that_make_no_sense_are_named(tmp_path: Path, event: dict[str, An
     settings().write(tmp_path)
     with pytest.raises(UsageError, match=r"damaged in line 2\."):
         load_state(tmp_path)
+
+
+def test_time_goes_on_whatever_is_done_to_the_clock(tmp_path: Path) -> None:
+    """Sessions are added up by what a steady clock says; without one, time may stand still."""
+    events = [
+        at(30, EventKind.RUN_STARTED, elapsed=0.0),
+        at(5, EventKind.NOTE, text="set back", elapsed=4.5),
+        at(1, EventKind.RUN_RESUMED, elapsed=0.0),
+        at(59, EventKind.NOTE, text="set forward", elapsed=2.0),
+    ]
+    assert replay(settings(), events, tmp_path).seconds == 6.5
+    old = [at(30, EventKind.RUN_STARTED), at(33, EventKind.NOTE, text=""), at(5, EventKind.NOTE)]
+    state = replay(settings(), old[:2], tmp_path)
+    state.apply({**old[2], "text": "set back"})
+    assert state.seconds == 3.0
+
+
+def test_a_journal_tells_what_has_elapsed(tmp_path: Path) -> None:
+    """In each session anew."""
+    for fresh in (True, False):
+        first, second = written(tmp_path, {"text": "a"}, {"text": "b"}, fresh=fresh)
+        assert 0 <= first["elapsed"] <= second["elapsed"] < 3600
+
+
+def trials(times: int) -> list[dict[str, Any]]:
+    """Trials of two releases in turn, which fail in two ways, pass, and come to skips."""
+    kept = [
+        kinds("0.27.1", {BUG: 3}),
+        passed("0.32.0"),
+        kinds("0.27.1", {CRASH: 1}),
+        skipped("0.32.0", "the log is empty"),
+    ]
+    return [at(0, EventKind.RUN_STARTED), *(finished(1, kept[i % 4]) for i in range(times))]
+
+
+@pytest.mark.parametrize("first", range(4))
+def test_a_journal_read_at_once_tells_what_it_told_the_run(tmp_path: Path, first: int) -> None:
+    """Whatever came first, and whichever failure was the bug on the way."""
+    began, *others = trials(16)
+    events = [began, *others[first:]]
+    state = RunState(settings())
+    for event in events:
+        state.apply(event)
+    assert replay(settings(), events, tmp_path) == state
+
+
+def test_a_journal_twice_as_long_is_twice_the_work(tmp_path: Path) -> None:
+    """Counted in calls, which no busy machine makes more of."""
+
+    def calls(times: int) -> int:
+        events, made = trials(times), 0
+
+        def count(frame: object, event: str, argument: object) -> None:
+            nonlocal made
+            made += event in ("call", "c_call")
+
+        sys.setprofile(count)
+        try:
+            replay(settings(), events, tmp_path)
+        finally:
+            sys.setprofile(None)
+        return made
+
+    assert calls(800) < 2.2 * calls(400)
 
 
 def test_a_run_of_nothing_yet_is_readable(tmp_path: Path) -> None:

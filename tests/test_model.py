@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from vbisect.errors import UsageError
+from vbisect.errors import HostError, UsageError
 from vbisect.launch import effective_arguments
 from vbisect.releases import Device
-from vbisect.run.model import default_model, resolve_model
+from vbisect.run.model import default_model, resolve_model, see_to_model
 
 TOKEN = "hf_abcdefghijklmnopqrstuvwx"
 
@@ -128,3 +129,26 @@ def test_a_directory_whose_configuration_is_not_json(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UsageError, match="not JSON"):
         resolve_model(str(tmp_path), Device.CPU, skeleton=False)
+
+
+def test_a_tiny_model_is_made_again_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of it or a part; and nowhere else, whatever the settings of a run say."""
+    monkeypatch.setenv("VBISECT_CACHE_DIR", str(tmp_path / "cache"))
+    model = resolve_model("tiny:qwen2", Device.CPU, skeleton=False)
+    place = Path(model.path)
+    files = {path.name: path.read_bytes() for path in place.iterdir()}
+    for gone in ([*files], ["config.json"]):
+        for name in gone:
+            (place / name).unlink()
+        see_to_model(model.name, model.path)
+        assert {path.name: path.read_bytes() for path in place.iterdir()} == files
+    shutil.rmtree(place.parent)
+    see_to_model(model.name, model.path)
+    assert place.is_dir()
+    for name in ("tiny:qwen2", "tiny:none", "/models/mine"):
+        with pytest.raises(HostError, match="is gone: put it back, then resume the run"):
+            see_to_model(name, str(tmp_path / "elsewhere"))
+    assert not (tmp_path / "elsewhere").exists()
+    see_to_model("Qwen/Qwen2.5-0.5B-Instruct", "Qwen/Qwen2.5-0.5B-Instruct")

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from vbisect.processes import OWNER_VARIABLE, Guarded, end_orphans
+from vbisect.errors import EngineLost
+from vbisect.processes import OWNER_VARIABLE, Guarded, end_orphans, scratch_directory
+from vbisect.processes.scratch import remove_abandoned
 
 MARK = "VBISECT_TEST_MARK"
 LEAVE = "import os, time; os.setsid(); print('away', flush=True); time.sleep(600)"
@@ -105,10 +108,10 @@ def test_a_running_command_has_no_code_yet(start: Start) -> None:
 
 
 def test_the_environment_is_the_one_given(start: Start, tmp_path: Path) -> None:
-    """Nothing of vbisect's own environment gets through."""
+    """Nothing of vbisect's own environment gets through; the mark by which it is found is new."""
     assert start("env", ONLY="this").wait(10) == 0
     names = {line.partition("=")[0] for line in (tmp_path / "log").read_text().splitlines()}
-    assert names - {"LC_CTYPE"} == {"PATH", MARK, "ONLY"}
+    assert names - {"LC_CTYPE"} == {"PATH", MARK, "ONLY", "VBISECT_GUARD"}
 
 
 def test_a_command_may_end_itself_within_the_grace(start: Start, tmp_path: Path) -> None:
@@ -178,13 +181,21 @@ def test_interrupts_reach_vbisect_alone(start: Start, tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text() == "up\n"
 
 
-def test_a_killed_guard_takes_its_command_along(start: Start, tmp_path: Path, mark: str) -> None:
-    """Even without its guard a command ends, and its end counts as a kill."""
-    process = start("sh", "-c", "echo up; exec sleep 600")
-    until(lambda: "up" in said(tmp_path))
+def test_a_killed_guard_takes_all_along(start: Start, tmp_path: Path, mark: str) -> None:
+    """Even without its guard what a command started ends, and that is not the command's own end."""
+    process = start("sh", "-c", f"{AWAY} & echo up; exec sleep 600")
+    until(lambda: {"up", "away"} <= set(said(tmp_path).split()))
     os.kill(process.guard_pid, signal.SIGKILL)
-    assert process.wait(10) == -signal.SIGKILL
-    until(lambda: not marked(mark))
+    with pytest.raises(EngineLost, match="guard of sh was killed"):
+        process.wait(10)
+    assert not marked(mark)
+    assert process.stop() == -signal.SIGKILL
+
+
+def test_an_error_inside_a_guarded_block_is_the_one_that_is_told(tmp_path: Path) -> None:
+    """A command that could not be started says so to whoever asks, not at the block's end too."""
+    with pytest.raises(KeyError), Guarded(["/nonesuch"], log=tmp_path / "log", environment={}):
+        raise KeyError
 
 
 HOLDER = """
@@ -233,3 +244,39 @@ def test_orphans_are_found_by_their_owner(tmp_path: Path, mark: str) -> None:
     finally:
         theirs.kill()
         theirs.wait()
+
+
+SCRATCH = """
+import time
+from vbisect.processes import scratch_directory
+with scratch_directory() as folder:
+    (folder / "half").touch()
+    print(folder, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_scratch_goes_with_whoever_made_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a killed vbisect had is removed by the next; what is in use, or another's, is not."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "elsewhere" / "kept").mkdir(parents=True)
+    (tmp_path / "vbisect-tmp-link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "vbisect-tmp-file").touch()
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", SCRATCH], env=environment, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        theirs = Path(holder.stdout.readline().strip())
+        with scratch_directory() as ours:
+            remove_abandoned()
+            assert (theirs / "half").exists()
+            holder.kill()
+            holder.wait()
+            remove_abandoned()
+            assert not theirs.exists()
+            assert ours.is_dir()
+        assert not ours.exists()
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"elsewhere", "vbisect-tmp-link", "vbisect-tmp-file"}
+    assert (tmp_path / "elsewhere" / "kept").is_dir()

@@ -48,13 +48,13 @@ class Below:
         return content
 
 
-def append_to(path: Path) -> BinaryIO:
-    """A file opened to add to its end, made where there is none.
+def append_to(path: Path, *, buffering: int = -1) -> BinaryIO:
+    """A file opened to add to its end, made where there is none; ``buffering`` as of ``open``.
 
     Raises ``OSError`` for a link, symbolic or hard, and for what is no regular file.
     """
     number = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _FILE, 0o666)
-    return os.fdopen(_regular(number, alone=True), "ab")
+    return os.fdopen(_regular(number, alone=True), "ab", buffering=buffering)
 
 
 def write_whole(path: Path, content: str | bytes, *, durable: bool = False) -> None:

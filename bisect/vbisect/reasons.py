@@ -25,6 +25,7 @@ class SkipReason(StrEnum):
     NO_COMPILER = "no C++ compiler"
     PORT_TAKEN = "port taken"
     EXITED_BEFORE_READY = "exited before ready"
+    KILLED = "killed"
     BOOT_TIMEOUT = "never ready"
     WRONG_VERSION = "wrong version"
     ENDPOINT_NOT_SERVED = "endpoint not served"
@@ -66,6 +67,8 @@ ADVICE: dict[SkipReason, str] = {
     SkipReason.NO_COMPILER: "Install g++ and the Python headers on this host.",
     SkipReason.PORT_TAKEN: "Something else keeps taking the server's port; run it again.",
     SkipReason.EXITED_BEFORE_READY: "The server stopped by itself; the end of its log says why.",
+    SkipReason.KILLED: "Something ended the server with signal 9, mostly the kernel for want of "
+    "memory: free memory on the host, then run it again.",
     SkipReason.BOOT_TIMEOUT: "Raise --boot-timeout if this host is slow; else read the server log.",
     SkipReason.WRONG_VERSION: "The server reports another version than was asked for; its build is "
     "not to be trusted.",
@@ -91,6 +94,7 @@ CAN_PASS = frozenset(
         SkipReason.OUT_OF_MEMORY,
         SkipReason.PORT_TAKEN,
         SkipReason.EXITED_BEFORE_READY,
+        SkipReason.KILLED,
         SkipReason.BOOT_TIMEOUT,
         SkipReason.SERVER_ERROR,
         SkipReason.NO_ANSWER,

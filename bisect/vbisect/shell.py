@@ -8,10 +8,11 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     import typer
+    from typing_extensions import Buffer
 
 _INTERRUPTED = 130
 _UNEXPECTED = 4
@@ -24,6 +25,8 @@ def main() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # it was closed: nobody wants to read it
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+        elif name == "stderr" or getattr(sys, name).isatty():
+            setattr(sys, name, _for_people(getattr(sys, name)))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: a name may be no UTF-8
     try:
@@ -33,22 +36,47 @@ def main() -> None:
     sys.exit(run_app(app))
 
 
+class _ForPeople(io.FileIO):
+    """What people may read; once nobody does any more, nothing fails for that."""
+
+    def write(self, data: Buffer) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno not in (errno.EIO, errno.EPIPE):  # of a terminal, of a pipe
+                raise
+            return memoryview(data).nbytes
+
+
+def _for_people(stream: TextIO) -> TextIO:
+    """``stream`` without failing once it is closed at the other end."""
+    raw = _ForPeople(stream.fileno(), "w", closefd=False)
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw),
+        encoding=stream.encoding,
+        errors=stream.errors,
+        line_buffering=True,
+    )
+
+
 def run_app(app: typer.Typer) -> int:
     """Run the command line; returns the exit code, with at most one line said about an error."""
+    code = 0
     try:
         result = app(standalone_mode=False)
+        code = result if isinstance(result, int) else 0
         sys.stdout.flush()
     except KeyboardInterrupt:
         return _interrupted()
     except BrokenPipeError:
-        return _nobody_reads()
+        _nobody_reads()
     except SystemExit as over:
         if isinstance(over.__context__, BrokenPipeError):  # typer's own way with it
             return _nobody_reads()
         raise
     except Exception as error:
         return _explain(error)
-    return result if isinstance(result, int) else 0
+    return code
 
 
 def _interrupted() -> int:
@@ -65,6 +93,7 @@ def _nobody_reads() -> int:
 def _explain(error: Exception) -> int:
     import typer
 
+    from vbisect import full_disk
     from vbisect.errors import VbisectError
     from vbisect.text import one_line
 
@@ -73,7 +102,7 @@ def _explain(error: Exception) -> int:
         return error.exit_code
     if isinstance(error, typer.Abort):
         return _interrupted()
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and full_disk.is_full(error):
         where = f": {one_line(str(error.filename))}" if error.filename else ""
         print(f"vbisect: the disk is full{where}", file=sys.stderr)
         return _HOST

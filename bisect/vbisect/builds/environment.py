@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -25,13 +25,14 @@ from vbisect.builds.recipes import Recipe
 from vbisect.builds.shim import install_torchvision_shim, install_vllm_metadata
 from vbisect.builds.uv import UvResult, failure, run_uv
 from vbisect.builds.wheel_file import WheelFile, find_wheel_file
-from vbisect.errors import Cancelled, HostError
+from vbisect.errors import Cancelled, EngineLost, HostError
 from vbisect.files import remove_below, write_whole
 from vbisect.locks import file_lock
-from vbisect.paths import cache_root
+from vbisect.paths import cache_root, with_tilde
 from vbisect.releases import Device, Wheel
 
-_MARKER = "vbisect-environment.json"
+MARKER = "vbisect-environment.json"
+"""Without this file in it, an environment is none."""
 
 
 class EnvironmentRequest(BaseModel):
@@ -94,51 +95,73 @@ def finished_environment(request: EnvironmentRequest) -> Environment | None:
 def ensure_environment(
     request: EnvironmentRequest, *, cancel: threading.Event | None = None
 ) -> Environment:
+    """As ``held_environment``, held no longer than until it is there."""
+    with held_environment(request, cancel=cancel) as environment:
+        return environment
+
+
+@contextmanager
+def held_environment(
+    request: EnvironmentRequest, *, cancel: threading.Event | None = None
+) -> Iterator[Environment]:
     """The finished environment for ``request``, installed now if it is not there yet.
 
-    Raises ``Untestable`` with the resolver's reason when it cannot be installed, ``HostError``
-    when the disk is full or the cache not writable, ``Cancelled`` when ``cancel`` is set.
+    While the block runs, ``vbisect clean`` does not remove it. Raises ``Untestable`` with the
+    resolver's reason when it cannot be installed, ``HostError`` when the disk is full or the cache
+    not writable, ``Cancelled`` when ``cancel`` is set.
     """
     root = environments_root()
     path = root / request.name
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        finished = _finished(path)
-        if finished is not None:
-            return finished
-        with _alone(path, cancel):
-            finished = _finished(path)
-            if finished is not None:
-                return finished
-            with suppress(FileNotFoundError):
-                remove_below(root, request.name)
-            try:
-                return _install(request, path, cancel)
-            except BaseException:
-                with suppress(OSError):
-                    remove_below(root, request.name)
-                raise
-    except OSError as error:
-        raise HostError(f"Cannot write the environment cache {root}: {error.strerror}.") from error
+    with ExitStack() as held:
+        try:
+            while True:
+                held.enter_context(_locked(path, cancel, shared=True))
+                environment = _finished(path)
+                if environment is not None:
+                    break
+                held.close()  # only one process makes it; the others wait, and look again
+                with _locked(path, cancel, shared=False):
+                    if _finished(path) is None:
+                        _make(request, path, cancel)
+        except OSError as error:
+            raise HostError(
+                f"Cannot write the environment cache {root}: {error.strerror}."
+            ) from error
+        yield environment
 
 
 @contextmanager
 def in_use(environment: Environment) -> Iterator[None]:
-    """Keep ``vbisect clean`` from removing ``environment`` while a server runs from it."""
-    with file_lock(_lock_path(environment.path), shared=True, wait=lambda: True):
+    """Keep ``environment`` while a server runs from it. Raises ``EngineLost`` when it is gone."""
+    with _locked(environment.path, None, shared=True):
+        there = _finished(environment.path)
+        if there is None or there.digest != environment.digest:
+            raise EngineLost(f"The environment {with_tilde(environment.path)} is gone.")
         yield
 
 
+def _make(request: EnvironmentRequest, path: Path, cancel: threading.Event | None) -> None:
+    """Install it in the place of whatever unfinished is there; all of it or nothing."""
+    with suppress(FileNotFoundError):
+        remove_below(path.parent, path.name)
+    try:
+        _install(request, path, cancel)
+    except BaseException:
+        with suppress(OSError):
+            remove_below(path.parent, path.name)
+        raise
+
+
 @contextmanager
-def _alone(path: Path, cancel: threading.Event | None) -> Iterator[None]:
-    """Only one process makes an environment; the others wait for it."""
+def _locked(path: Path, cancel: threading.Event | None, *, shared: bool) -> Iterator[None]:
+    """Hold the environment at ``path``, alone or with others; waits for it."""
 
     def wait() -> bool:
         if cancel is not None and cancel.is_set():
             raise Cancelled
         return True
 
-    with file_lock(_lock_path(path), wait=wait):
+    with file_lock(_lock_path(path), shared=shared, wait=wait):
         yield
 
 
@@ -148,8 +171,10 @@ def _lock_path(path: Path) -> Path:
 
 def _finished(path: Path) -> Environment | None:
     try:
-        found = Environment.model_validate_json((path / _MARKER).read_text(encoding="utf-8"))
+        found = Environment.model_validate_json((path / MARKER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
+        return None
+    if not (path / "bin" / "python").exists():  # the interpreter it was made from may be gone
         return None
     return found.model_copy(update={"path": path})
 
@@ -160,9 +185,7 @@ def _python_for(request: EnvironmentRequest) -> str:
     return sys.executable if platform.python_version() in allowed else str(allowed)
 
 
-def _install(
-    request: EnvironmentRequest, path: Path, cancel: threading.Event | None
-) -> Environment:
+def _install(request: EnvironmentRequest, path: Path, cancel: threading.Event | None) -> None:
     started = time.monotonic()
     python = _python_for(request)
     file = find_wheel_file(request.wheel, python, cancel=cancel)
@@ -170,7 +193,9 @@ def _install(
     if made.returncode:
         raise failure(made, "uv could not make an environment")
     recipe = _install_by_recipe(request, path, file, cancel)
-    site_packages = next(path.glob("lib/python3*/site-packages"))
+    site_packages = next(path.glob("lib/python3*/site-packages"), None)
+    if site_packages is None:
+        raise EngineLost(f"The environment {with_tilde(path)} was removed while it was made.")
     if request.device is Device.CPU:
         install_vllm_metadata(site_packages, request.wheel.version)
     if recipe.needs_torchvision_shim:
@@ -189,8 +214,7 @@ def _install(
         size_bytes=sum(file.lstat().st_blocks * 512 for file in path.rglob("*")),
         notes=notes_on(recipe, dated=file.uploaded is not None, latest_deps=request.latest_deps),
     )
-    write_whole(path / _MARKER, environment.model_dump_json(indent=1), durable=True)
-    return environment
+    write_whole(path / MARKER, environment.model_dump_json(indent=1), durable=True)
 
 
 def _install_by_recipe(

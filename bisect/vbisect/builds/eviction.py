@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from vbisect.builds.environment import environments_root
+from vbisect.builds.environment import MARKER, environments_root
 from vbisect.files import remove_below
 from vbisect.locks import Locked, file_lock
 
@@ -20,7 +20,7 @@ class Evicted:
 
 
 def evict(versions: tuple[str, ...] = ()) -> list[Evicted]:
-    """Remove the environments of ``versions`` (all when empty), except those a server runs from."""
+    """Remove the environments of ``versions`` (all when empty), except those that a run holds."""
     root = environments_root()
     results: list[Evicted] = []
     for lock in sorted(root.glob("*.lock")):
@@ -31,6 +31,7 @@ def evict(versions: tuple[str, ...] = ()) -> list[Evicted]:
             with file_lock(lock):
                 if path.exists():
                     freed = _own_bytes(path)
+                    (path / MARKER).unlink(missing_ok=True)  # half of it is none of it
                     remove_below(root, path.name)
                     results.append(Evicted(path.name, freed, in_use=False))
         except Locked:

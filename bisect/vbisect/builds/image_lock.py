@@ -14,7 +14,6 @@ import tomllib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import quote, urlsplit
 from urllib.request import url2pathname
@@ -26,6 +25,7 @@ from vbisect.builds.by_recipe import as_of, first_that_resolves, notes_on, until
 from vbisect.builds.image_request import ImageBuildRequest
 from vbisect.builds.recipes import Recipe
 from vbisect.builds.uv import UvResult, failure, run_uv
+from vbisect.processes import scratch_directory
 from vbisect.releases import Device, Wheel, catalogue
 
 HOST_FILES = "http://host-files.invalid"
@@ -138,8 +138,7 @@ class _Resolver:
         self, wheel: Wheel, recipe: Recipe, options: list[str], *, retry: bool = True
     ) -> tuple[UvResult, Lock | None]:
         """What uv said, and the lock of ``wheel`` with all it needs unless that failed."""
-        with TemporaryDirectory(prefix="vbisect-lock-") as scratch:
-            folder = Path(scratch)
+        with scratch_directory() as folder:
             wanted = (f"{wheel.distribution}=={wheel.version}", *recipe.beside)
             (folder / "requirements.in").write_text("".join(f"{line}\n" for line in wanted))
             (folder / "excludes.txt").write_text("".join(f"{name}\n" for name in recipe.excludes))

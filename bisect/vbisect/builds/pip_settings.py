@@ -11,9 +11,10 @@ from __future__ import annotations
 import ast
 import os
 import subprocess
-import sys
 from functools import cache
 from pathlib import Path
+
+from vbisect.processes import pip_command
 
 _SECTIONS = ("global", "install", ":env:")  # later ones win, as in pip
 
@@ -22,7 +23,7 @@ _SECTIONS = ("global", "install", ":env:")  # later ones win, as in pip
 def pip_settings() -> dict[str, str]:
     """pip's effective settings by option name, such as ``find-links``."""
     listing = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "list", "--disable-pip-version-check"],
+        pip_command("config", "list", "--disable-pip-version-check"),
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
 from vbisect.builds.environment import Environment, EnvironmentRequest
-from vbisect.errors import Cancelled
+from vbisect.errors import Cancelled, HostError
 
 _GLANCE_SECONDS = 0.25
 
@@ -42,6 +42,7 @@ class Prefetcher:
     def get(self, request: EnvironmentRequest, given_up: threading.Event) -> Environment:
         """The build for ``request``, waiting for it; raises what fetching it raised.
 
+        What failed for the host's sake is fetched anew when it is asked for again.
         Raises ``Cancelled`` once it is ``given_up``.
         """
         with self._lock:
@@ -55,14 +56,27 @@ class Prefetcher:
                     raise Cancelled
                 _wait(future)
             return future.result()
+        except HostError:
+            self._forget(request, future)
+            raise
         finally:
             with self._lock:
                 self._awaited[request] -= 1
+
+    def forget(self) -> None:
+        """Fetch anew what is asked for from now on, though it may have been fetched before."""
+        with self._lock:
+            self._futures = {r: future for r, future in self._futures.items() if not future.done()}
 
     def close(self) -> None:
         """Give up whatever is still being fetched."""
         self._over.set()
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _forget(self, request: EnvironmentRequest, future: Future[Environment]) -> None:
+        with self._lock:
+            if self._futures.get(request) is future:
+                del self._futures[request]
 
     def _forget_unless(self, requests: list[EnvironmentRequest]) -> None:
         for request, future in list(self._futures.items()):

@@ -7,11 +7,11 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
+from vbisect import full_disk
 from vbisect.builds.pip_settings import uv_environment
-from vbisect.errors import Cancelled, HostError
-from vbisect.processes import Guarded
+from vbisect.errors import Cancelled, EngineLost, HostError
+from vbisect.processes import Guarded, scratch_directory
 from vbisect.reasons import SkipReason, Untestable
 from vbisect.text import one_line
 
@@ -20,7 +20,6 @@ _NETWORK = re.compile(
     r"|timed out|tcp connect error|Network unreachable",
     re.IGNORECASE,
 )
-_DISK = re.compile(r"No space left on device|os error 28|Disk quota exceeded", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class UvResult:
     @property
     def disk_full(self) -> bool:
         """Whether the failure is a full disk."""
-        return self.returncode != 0 and _DISK.search(self.output) is not None
+        return self.returncode != 0 and full_disk.WORDS.search(self.output) is not None
 
     @property
     def reason(self) -> str:
@@ -63,12 +62,12 @@ def run_uv(
     """Run ``uv ARGUMENTS`` with pip's settings, in ``directory`` (so no project file is read).
 
     With ``retry`` off, an index that does not answer is not asked again. Raises ``Cancelled`` when
-    ``cancel`` is set before it has finished.
+    ``cancel`` is set before it has finished, ``EngineLost`` when it was ended from outside.
     """
     from uv import find_uv_bin
 
-    with TemporaryDirectory(prefix="vbisect-uv-") as scratch:
-        log = Path(scratch) / "uv.log"
+    with scratch_directory() as scratch:
+        log = scratch / "uv.log"
         environment = uv_environment() if retry else {**uv_environment(), "UV_HTTP_RETRIES": "0"}
         command = [find_uv_bin(), *arguments, "--color", "never", "--no-progress"]
         if arguments[0] == "pip" and environment.get("UV_NO_INDEX"):
@@ -79,6 +78,8 @@ def run_uv(
             while (code := process.wait(0.1)) is None:
                 if cancel is not None and cancel.is_set():
                     raise Cancelled
+            if code < 0:
+                raise EngineLost(f"uv was ended by signal {-code}.")
         return UvResult(code, log.read_text(encoding="utf-8", errors="replace"))
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import threading
 import tomllib
 from datetime import UTC, datetime
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import unquote
 
@@ -15,6 +13,7 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from pydantic import BaseModel, ConfigDict
 
 from vbisect.builds.uv import failure, run_uv
+from vbisect.processes import scratch_directory
 from vbisect.releases import Wheel
 
 
@@ -38,8 +37,7 @@ def find_wheel_file(
     which carries upload times. Raises ``Untestable`` when there is none for this platform,
     ``HostError`` when no index answers.
     """
-    with TemporaryDirectory(prefix="vbisect-lock-") as scratch:
-        folder = Path(scratch)
+    with scratch_directory() as folder:
         lock = folder / "pylock.toml"
         (folder / "requirements.in").write_text(f"{wheel.distribution}=={wheel.version}\n")
         arguments = ["pip", "compile", "requirements.in", "--no-deps", "--python", python]

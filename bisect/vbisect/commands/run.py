@@ -60,6 +60,12 @@ def _agree(run_dir: Path, *, trusted: bool) -> None:
 
 
 def _report(state: RunState, run_dir: Path) -> None:
-    """The reports of a run that is over, with the commits its answer lies between."""
-    ask_commits(state, run_dir, lambda line: print(f"vbisect: {line}", file=sys.stderr))
-    write_reports(state, run_dir)
+    """The reports of a run that is over, with the commits its answer lies between.
+
+    The answer is told even where they cannot be written.
+    """
+    try:
+        ask_commits(state, run_dir, lambda line: print(f"vbisect: {line}", file=sys.stderr))
+        write_reports(state, run_dir)
+    except OSError as error:
+        print(f"vbisect: the reports cannot be written: {error.strerror}", file=sys.stderr)

@@ -36,8 +36,8 @@ _AGAIN = 0
 def signals_as_interrupt() -> Iterator[None]:
     """Signals that end a program raise ``KeyboardInterrupt`` in the block, as Ctrl-C does.
 
-    Those that were ignored before (``nohup``) still are. Outside of the block an interrupt is
-    ``Interrupted``. To be used in the main thread.
+    Those that were ignored before (``nohup``) still are, and a second SIGHUP always is. Outside of
+    the block an interrupt is ``Interrupted``. To be used in the main thread.
     """
     with _Watch() as watch:
         numbers = [n for n in _NUMBERS if signal.getsignal(n) is not signal.SIG_IGN]
@@ -79,6 +79,8 @@ class _Watch:
 
     def interrupt(self, number: int, frame: FrameType | None) -> None:
         """The signal handler: interrupt the main thread, now or once it can be."""
+        if number == signal.SIGHUP:  # of a terminal that closes, shell and kernel tell one each
+            signal.signal(number, signal.SIG_IGN)
         if _is_within(frame, _Watch._unraisable.__code__):
             self._say_again()  # raised in there, it would be lost once more
             return

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -234,7 +233,7 @@ def open_link(destination: Destination, owner: Path | None) -> Iterator[Link]:
 
     ``owner`` is the run directory it belongs to. Raises ``HostError`` in ssh's own words.
     """
-    with _private_folder(owner) as folder:
+    with scratch_directory() as folder:
         link = Link(destination, folder, owner)
         try:
             link.connect()
@@ -249,14 +248,3 @@ class _PortTakenError(Exception):
 
 def _ports(local: int, port: int) -> str:
     return f"127.0.0.1:{local}:127.0.0.1:{port}"
-
-
-@contextmanager
-def _private_folder(owner: Path | None) -> Iterator[Path]:
-    """For the sockets; its path is short, as they need it."""
-    if owner is not None:
-        with scratch_directory(owner) as folder:
-            yield folder
-    else:
-        with tempfile.TemporaryDirectory(prefix="vbisect-", ignore_cleanup_errors=True) as path:
-            yield Path(path)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from vbisect import full_disk
+from vbisect.errors import HostError
 from vbisect.launch.server import Ended
 from vbisect.reasons import SkipReason, Untestable
 from vbisect.text import one_line
@@ -69,23 +71,34 @@ _CONSEQUENCE = "Engine core initialization failed"
 def known_cause(log: Path, since: int = 0) -> Untestable | None:
     """The cause a log names from byte ``since`` on, if it is one vbisect knows.
 
-    ``log`` may be of any size and content.
+    ``log`` may be of any size and content. Raises as ``cause_in``.
     """
     return cause_in(read_log(log, since))
 
 
 def cause_in(text: str) -> Untestable | None:
-    """The cause that ``text`` names, if it is one vbisect knows."""
+    """The cause that ``text`` names, if it is one vbisect knows.
+
+    Raises ``HostError`` where that is a full disk.
+    """
+    if match := full_disk.WORDS.search(text):
+        raise HostError(
+            f"The disk is full: {_line_of(text, match)}. Free space there, then resume the run."
+        )
     for reason, pattern in _COMPILED:
         if match := pattern.search(text):
-            start = text.rfind("\n", 0, match.start()) + 1
-            line = text[start:].partition("\n")[0]
-            return Untestable(reason, one_line(_PREFIX.sub("", line)))
+            return Untestable(reason, _line_of(text, match))
     return None
 
 
+def _line_of(text: str, match: re.Match[str]) -> str:
+    """The line of a log that was found, without its prefix."""
+    start = text.rfind("\n", 0, match.start()) + 1
+    return one_line(_PREFIX.sub("", text[start:].partition("\n")[0]))
+
+
 def diagnose_exit(log: Path, ended: Ended, since: int = 0) -> Untestable:
-    """Why the server ended before it was ready."""
+    """Why the server ended before it was ready. Raises as ``cause_in``."""
     if ended.out_of_memory:
         return Untestable(
             SkipReason.OUT_OF_MEMORY, f"the kernel ran out of memory for it ({ended})"
@@ -95,7 +108,7 @@ def diagnose_exit(log: Path, ended: Ended, since: int = 0) -> Untestable:
         return cause
     if ended.code == -9:
         return Untestable(
-            SkipReason.OUT_OF_MEMORY,
+            SkipReason.KILLED,
             "killed by signal 9 without a word, which is mostly the kernel running out of memory",
         )
     return Untestable(SkipReason.EXITED_BEFORE_READY, f"{ended}: {last_words(log, since)}")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
+from vbisect.full_disk import with_room_in
 from vbisect.launch.diagnosis import diagnose_exit
 from vbisect.launch.port import free_port, listens_on
 from vbisect.launch.readiness import Ready, check_version, wait_until_ready
@@ -40,7 +41,8 @@ def launch_process(
 
     ``vllm`` is the command of an environment, ``built_version`` that of the wheel in it, which may
     be a rebuild. Raises ``Untestable`` with the diagnosis when it does not get ready, or is another
-    version, ``Cancelled`` when it is ``given_up`` meanwhile.
+    version, ``HostError`` when nothing can be written, ``Cancelled`` when it is ``given_up``
+    meanwhile.
     """
     with ExitStack() as stack:
         attempts = Retrying(
@@ -68,7 +70,7 @@ def _attempt(
     spec: LaunchSpec, vllm: Path, built_version: str, given_up: threading.Event
 ) -> Iterator[Server]:
     with ExitStack() as stack:
-        scratch = stack.enter_context(scratch_directory(spec.owner))
+        scratch = stack.enter_context(scratch_directory())
         stack.callback(scrub_file, spec.log)  # once nothing writes there any more
         started = time.monotonic()
         earlier = spec.log.stat().st_size if spec.log.exists() else 0
@@ -82,8 +84,10 @@ def _attempt(
             directory=spec.log.parent,
             grace=_GRACE_SECONDS,
         ) as process:
-            ready = _wait(spec, base_url, port, process, given_up, earlier)
-            check_version(ready.version, spec.version, built_version)
+            # while what it wrote is still there
+            with with_room_in(spec.log.parent, scratch, cache_root()):
+                ready = _wait(spec, base_url, port, process, given_up, earlier)
+                check_version(ready.version, spec.version, built_version)
             yield Server(
                 base_url=base_url,
                 model=ready.model,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
@@ -57,3 +59,12 @@ class Server:
     boot_seconds: float
     log_bytes: int
     wait: Callable[[float], Ended | None]
+
+    def listens(self) -> bool:
+        """Whether it can still be connected to."""
+        address = urlsplit(self.base_url)
+        try:
+            socket.create_connection((address.hostname, address.port), 5).close()
+        except OSError:
+            return False
+        return True

@@ -45,8 +45,8 @@ def write_tiny_model(name: str, directory: Path) -> Path:
     """Make `directory` hold the tiny model `name`, and return it.
 
     It appears complete or not at all, also when several processes write it at once, and is left
-    alone when it already holds exactly these files. Readable by everyone, because a container
-    may run the server as another user.
+    alone when it already holds exactly these files; what was removed of it is added. Readable by
+    everyone, because a container may run the server as another user.
     Raises UnknownTinyModel, FileExistsError when something else is there, OSError as writing does.
     """
     files = tiny_model_files(name)
@@ -61,6 +61,9 @@ def write_tiny_model(name: str, directory: Path) -> Path:
         draft.chmod(0o755)
         draft.rename(directory)
     except OSError as error:
+        if _holds_part_of(directory, files):
+            for file in files:
+                (draft / file).replace(directory / file)
         _discard(draft)
         if _holds(directory, files):
             return directory  # another process was faster
@@ -76,6 +79,15 @@ def write_tiny_model(name: str, directory: Path) -> Path:
 def _discard(draft: Path) -> None:
     with suppress(OSError):
         remove_below(draft.parent, draft.name)
+
+
+def _holds_part_of(directory: Path, files: dict[str, bytes]) -> bool:
+    """Whether `directory` holds some of `files` and nothing else."""
+    try:
+        there = {entry.name for entry in directory.iterdir()}
+        return there < files.keys() and all((directory / f).read_bytes() == files[f] for f in there)
+    except OSError:
+        return False
 
 
 def _holds(directory: Path, files: dict[str, bytes]) -> bool:

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from uuid import uuid4
+
+from vbisect.errors import EngineLost
+from vbisect.processes.orphans import end_marked
 
 _GUARD = Path(__file__).with_name("guard.py")
+
+_MARK = "VBISECT_GUARD"
+"""Set in the environment of all below a guard, by which they are found when it is gone."""
 
 
 class Guarded:
     """A command in its own session, its output appended to ``log``.
 
     ``environment`` replaces the whole environment; ``grace`` is the time in seconds between
-    SIGTERM and SIGKILL. Raises ``OSError`` when the command cannot be started at all.
+    SIGTERM and SIGKILL. ``poll`` and ``wait`` raise ``OSError`` when the command could not be
+    started, and ``EngineLost`` when the guard was killed, which says nothing of the command: it and
+    all it started have been ended then.
     """
 
     def __init__(
@@ -28,13 +39,15 @@ class Guarded:
         directory: Path | None = None,
         grace: float = 10.0,
     ) -> None:
-        self._result: int | str | None = None
+        self._result: int | Exception | None = None
         self._lock = threading.Lock()
+        self._mark = uuid4().hex
+        self._command = command[0]
         self._guard = subprocess.Popen(
             [sys.executable, "-I", str(_GUARD), str(grace), str(log.absolute()), *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=dict(environment),
+            env={**environment, _MARK: self._mark},
             cwd=directory,
             start_new_session=True,
         )
@@ -46,9 +59,7 @@ class Guarded:
 
     def poll(self) -> int | None:
         """The command's return code (negative: ended by that signal), ``None`` while it runs."""
-        if self._guard.poll() is None and self._result is None:
-            return None
-        return self._read_result()
+        return self.wait(0)
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Wait up to ``timeout`` seconds for the end; as ``poll``."""
@@ -56,14 +67,20 @@ class Guarded:
             self._guard.wait(timeout)
         except subprocess.TimeoutExpired:
             return None
-        return self._read_result()
+        return self._told()
 
     def stop(self) -> int:
-        """End the command and everything it started; returns its return code."""
+        """End the command and everything it started; returns its return code.
+
+        Raises ``OSError`` when it could not be started.
+        """
         if self._guard.stdin is not None and not self._guard.stdin.closed:
             self._guard.stdin.close()
         self._guard.wait()
-        return self._read_result()
+        try:
+            return self._told()
+        except EngineLost:
+            return -signal.SIGKILL
 
     def __enter__(self) -> Guarded:
         return self
@@ -74,16 +91,27 @@ class Guarded:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.stop()
+        """As ``stop``; whoever wanted to know how it ended has asked."""
+        with suppress(OSError):
+            self.stop()
 
-    def _read_result(self) -> int:
+    def _told(self) -> int:
+        """What the guard, which has ended, told of the command."""
         with self._lock:
             if self._result is None:
-                assert self._guard.stdout is not None
-                line = self._guard.stdout.read().decode(errors="replace").strip()
-                self._guard.stdout.close()
-                # a guard that was killed itself took the command with it and printed nothing
-                self._result = int(line) if line.lstrip("-").isdigit() else (line or -9)
-        if isinstance(self._result, str):
-            raise OSError(self._result)
+                self._result = self._read_result()
+        if isinstance(self._result, Exception):
+            raise self._result
         return self._result
+
+    def _read_result(self) -> int | Exception:
+        assert self._guard.stdout is not None
+        line = self._guard.stdout.read().decode(errors="replace").strip()
+        self._guard.stdout.close()
+        if line.lstrip("-").isdigit():
+            return int(line)
+        if line:
+            return OSError(line)
+        end_marked(_MARK, self._mark)
+        name = Path(self._command).name
+        return EngineLost(f"The guard of {name} was killed; what it guarded has been ended.")

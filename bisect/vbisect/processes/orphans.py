@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vbisect.processes.scratch import remove_abandoned
+
+if TYPE_CHECKING:
+    import psutil
 
 OWNER_VARIABLE = "VBISECT_OWNER"
 """Set, to the run directory, in the environment of every process a run starts."""
@@ -16,37 +19,34 @@ OWNER_VARIABLE = "VBISECT_OWNER"
 def end_orphans(run_dir: Path) -> list[int]:
     """Kill processes marked as belonging to ``run_dir``; returns their ids.
 
-    Their scratch directories go too. Call it only while holding the run directory's lock: then no
-    living vbisect owns them.
+    What killed vbisects left in the temporary directory goes too. Call it only while holding the
+    run directory's lock: then no living vbisect owns the processes.
     """
+    ended = end_marked(OWNER_VARIABLE, str(run_dir.absolute()))
+    remove_abandoned()
+    return ended
+
+
+def end_marked(variable: str, value: str) -> list[int]:
+    """Kill all other processes with ``variable=value`` in their environment; returns their ids."""
     import psutil
 
-    owner = str(run_dir.absolute())
-    left: list[psutil.Process] = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get(OWNER_VARIABLE) == owner:
-                left.append(process)
-        except (psutil.Error, OSError):
-            continue
-    for process in left:
-        try:
-            process.kill()
-        except psutil.NoSuchProcess:
-            continue
-    psutil.wait_procs(left, timeout=10)
-    for folder in Path(tempfile.gettempdir()).glob(f"{_scratch_prefix(run_dir)}*"):
-        shutil.rmtree(folder, ignore_errors=True)
-    return [process.pid for process in left]
+    ended: list[int] = []
+    while left := [p for p in psutil.process_iter() if _is_marked(p, variable, value)]:
+        for process in left:  # one of them may begin another meanwhile, which is marked too
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        _, alive = psutil.wait_procs(left, timeout=10)
+        ended += [process.pid for process in left]
+        if alive:
+            break
+    return ended
 
 
-@contextmanager
-def scratch_directory(run_dir: Path) -> Iterator[Path]:
-    """A temporary directory for what a run starts; its path is short, as unix sockets need it."""
-    prefix = _scratch_prefix(run_dir)
-    with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as path:
-        yield Path(path)
+def _is_marked(process: psutil.Process, variable: str, value: str) -> bool:
+    import psutil
 
-
-def _scratch_prefix(run_dir: Path) -> str:
-    return f"vbisect-{hashlib.sha256(str(run_dir.absolute()).encode()).hexdigest()[:8]}-"
+    try:
+        return process.pid != os.getpid() and process.environ().get(variable) == value
+    except (psutil.Error, OSError):
+        return False

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 
 from packaging.version import InvalidVersion, Version
 
+from vbisect.processes import pip_command
 from vbisect.text import one_line
 
 
@@ -24,7 +24,7 @@ def list_versions(
     certificates and proxies apply. ``index`` replaces the configured index; ``timeout`` is in
     seconds. Raises ``IndexUnavailable``.
     """
-    command = [sys.executable, "-m", "pip", "index", "versions", distribution, "--json"]
+    command = pip_command("index", "versions", distribution, "--json")
     command += ["--disable-pip-version-check", "--no-input", "--ignore-requires-python"]
     command += ["--retries", "1"]
     command += ["--pre"] if pre else []

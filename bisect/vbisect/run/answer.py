@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import asdict
 from functools import reduce
 
-from vbisect.reasons import SkipReason
+from vbisect.reasons import CAN_PASS, SkipReason
 from vbisect.run.records import Answer, Finding, Status, TrialRecord
 from vbisect.run.state import RunState
 from vbisect.run.variations import bug_of
@@ -16,6 +16,7 @@ from vbisect.search import (
     Change,
     Conclusion,
     Counts,
+    Ends,
     Find,
     Outcome,
     Verdict,
@@ -42,6 +43,9 @@ def finding_of(state: RunState) -> Finding:
         answer = _unsure(state, conclusion)
     status, message = _verdict(state, conclusion, answer)
     ends = conclusion.ends
+    if status is Status.NONE and ends and (open_still := _may_be_tested(state, ends)):
+        status = Status.INCONCLUSIVE
+        message += f"; but {open_still}, so whether there is no change is not known"
     return Finding(
         status=status,
         message=message,
@@ -300,6 +304,18 @@ def elsewhere(state: RunState, changes: tuple[Answer, ...]) -> list[str]:
     if suite is None or not changes:
         return []
     return [v.name for v in suite.variations if v.name in bug - found]
+
+
+def _may_be_tested(state: RunState, ends: Ends) -> str | None:
+    """What of the candidates beyond the ends was skipped for a reason that can pass, in words."""
+    versions = state.settings.versions
+    beyond = (*versions[: ends.low], *versions[ends.high + 1 :])
+    skipped = [r for v in beyond if (r := state.records.get(v)) and r.reason in CAN_PASS]
+    if not skipped:
+        return None
+    told = ", ".join(f"{record.version} ({record.reason})" for record in skipped[:4])
+    more = f" and {len(skipped) - 4} more" if len(skipped) > 4 else ""
+    return f"{told}{more} may be tested another time"
 
 
 def moved_ends(state: RunState, low: int, high: int) -> list[str]:

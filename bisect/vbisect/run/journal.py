@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -46,28 +47,41 @@ _MOST = 1e100
 Number = TypeVar("Number", int, float)
 
 Event = dict[str, Any]
-"""``{"event": EventKind, "at": ISO 8601 UTC, …}``."""
+"""``{"event": EventKind, "at": ISO 8601 UTC, "elapsed": …, …}``.
+
+``elapsed`` are the seconds since the session began, which no setting of a clock changes; journals
+of older versions do not have it.
+"""
 
 
 class Journal:
     """Appends events; open it with the run directory's lock held."""
 
     def __init__(self, run_dir: Path) -> None:
-        self._handle = append_to(run_dir / FILE_NAME)
+        self._began = time.monotonic()
+        self._handle = append_to(run_dir / FILE_NAME, buffering=0)
 
     def append(self, kind: EventKind, **fields: Any) -> Event:
         """Write one event, without secrets, and wait until it is on disk; returns it as written.
 
-        Raises ``HostError`` on a full disk.
+        Raises ``HostError`` on a full disk; nothing of the event is left in the journal then.
         """
-        event: Event = {"event": kind.value, "at": datetime.now(UTC).isoformat()}
-        event |= _kept(fields)
+        event: Event = {
+            "event": kind.value,
+            "at": datetime.now(UTC).isoformat(),
+            "elapsed": round(time.monotonic() - self._began, 3),
+            **_kept(fields),
+        }
         line = json.dumps(event, ensure_ascii=False, allow_nan=False) + "\n"
+        unwritten = memoryview(line.encode("utf-8", errors="backslashreplace"))
+        before = os.fstat(self._handle.fileno()).st_size
         try:
-            self._handle.write(line.encode("utf-8", errors="backslashreplace"))
-            self._handle.flush()
+            while unwritten:
+                unwritten = unwritten[self._handle.write(unwritten) :]
             os.fsync(self._handle.fileno())
         except OSError as error:
+            with contextlib.suppress(OSError):  # what comes after half a line would damage it
+                self._handle.truncate(before)
             raise HostError(f"The journal cannot be written: {error.strerror}.") from error
         return event
 
@@ -80,8 +94,7 @@ class Journal:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with contextlib.suppress(OSError):  # a full disk was told of when the event was written
-            self._handle.close()
+        self._handle.close()
 
 
 def read_journal(run_dir: Path) -> tuple[list[Event], bytes]:

@@ -83,6 +83,20 @@ def resolve_control(
     return control
 
 
+def see_to_model(name: str, place: str) -> None:
+    """See that a model which is files of this machine is there; a tiny one is made again.
+
+    ``place`` is its path as settings have it. Raises ``HostError`` where it is gone.
+    """
+    path = Path(place).expanduser()
+    if not place.startswith(("/", "~")):
+        return
+    if name.startswith("tiny:") and path == _tiny_directory(name):
+        _write_tiny(name)
+    elif not path.is_dir():
+        raise HostError(f"The model {place} is gone: put it back, then resume the run.")
+
+
 def takes_pictures(model: ResolvedModel) -> bool:
     """Whether a picture can be sent to it; not where its configuration cannot be had."""
     if model.image is not None:
@@ -98,16 +112,11 @@ def takes_pictures(model: ResolvedModel) -> bool:
 
 
 def _tiny(name: str, arguments: list[str], environment: dict[str, str]) -> ResolvedModel:
-    from vbisect.models import TINY_MODELS, tiny_model_digest, write_tiny_model
+    from vbisect.models import TINY_MODELS
 
     if name not in TINY_MODELS:
         raise UsageError(f"--model {name}: the tiny models are {' and '.join(TINY_MODELS)}.")
-    digest = tiny_model_digest(name).removeprefix("sha256:")[:12]
-    directory = cache_root() / "models" / f"{name.replace(':', '-')}-{digest}"
-    try:
-        path = write_tiny_model(name, directory)
-    except OSError as error:
-        raise HostError(f"Cannot write the tiny model {directory}: {error.strerror}.") from error
+    path = _write_tiny(name)
     arguments += ["--load-format", "dummy", "--dtype", "float32", "--max-model-len", "512"]
     arguments += ["--enforce-eager", "--served-model-name", name.replace(":", "-")]
     image = None
@@ -122,6 +131,29 @@ def _tiny(name: str, arguments: list[str], environment: dict[str, str]) -> Resol
         environment={**environment, "HF_HUB_OFFLINE": "1"},
         image=image,
     )
+
+
+def _tiny_directory(name: str) -> Path | None:
+    """Where the tiny model of this name is, made or not; ``None`` where there is no such model."""
+    from vbisect.models import TINY_MODELS, tiny_model_digest
+
+    if name not in TINY_MODELS:
+        return None
+    digest = tiny_model_digest(name).removeprefix("sha256:")[:12]
+    return cache_root() / "models" / f"{name.replace(':', '-')}-{digest}"
+
+
+def _write_tiny(name: str) -> Path:
+    """The directory of a tiny model, which holds it then."""
+    from vbisect.models import write_tiny_model
+
+    directory = _tiny_directory(name)
+    assert directory is not None
+    try:
+        return write_tiny_model(name, directory)
+    except OSError as error:
+        why = error.strerror or error
+        raise HostError(f"Cannot write the tiny model {directory}: {why}.") from error
 
 
 def _always(arguments: list[str]) -> Limited:

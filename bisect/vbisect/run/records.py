@@ -273,6 +273,8 @@ class TrialRecord(Frozen):
         mine = self._boots
         if earlier is None:
             return self.model_copy(update={"boots": mine})
+        # a boot that came to a skip counts for nothing; else the earlier sum stands
+        before_this = Tally() if earlier.boots == (Tally(),) else earlier.observations
         again_skipped = self.outcome is Outcome.SKIP and bool(earlier.observations.total)
         kept = earlier if again_skipped else self
         before = {variation.name: variation for variation in earlier.variations}
@@ -283,7 +285,7 @@ class TrialRecord(Frozen):
             notes += (f"Booted again, it could not be judged: {self.reason}: {self.detail}",)
         return kept.model_copy(
             update={
-                "observations": reduce(Tally.plus, (*earlier.boots, *mine), Tally()),
+                "observations": reduce(Tally.plus, mine, before_this),
                 "boots": (*earlier.boots, *mine),
                 "signature": kept.signature or earlier.signature,
                 "signatures": earlier.signatures | self.signatures,

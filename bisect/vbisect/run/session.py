@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from vbisect import __version__
 from vbisect.errors import HostError, ProbeAbort, UsageError
+from vbisect.full_disk import is_full
 from vbisect.locks import Locked, file_lock
 from vbisect.run.answer import finding_of
 from vbisect.run.crew import Crew
@@ -111,16 +112,26 @@ class _Session:
                     _one_by_one(trials)
                 else:
                     _side_by_side(trials, len(slots))
-        except KeyboardInterrupt:
-            finding = Finding(status=Status.INTERRUPTED, message="interrupted; it can be resumed")
-            self.emit(EventKind.RUN_STOPPED, finding=finding.model_dump(mode="json"))
-        except (HostError, ProbeAbort) as error:
-            finding = Finding(status=Status.FAILED, message=str(error))
-            self.emit(EventKind.RUN_STOPPED, finding=finding.model_dump(mode="json"))
-        else:
             finding = finding_of(self._state)
             self.emit(EventKind.RUN_FINISHED, finding=finding.model_dump(mode="json"))
+        except KeyboardInterrupt:
+            self._stop(Status.INTERRUPTED, "interrupted; it can be resumed")
+        except (HostError, ProbeAbort) as error:
+            self._stop(Status.FAILED, str(error))
+        except OSError as error:
+            if not is_full(error):
+                raise
+            where = f": {error.filename}" if error.filename else ""
+            self._stop(Status.FAILED, f"The disk is full{where}. Free space, then resume the run.")
         return self._state
+
+    def _stop(self, status: Status, message: str) -> None:
+        """Record how the run stopped; where that cannot be written, it is only told."""
+        finding = Finding(status=status, message=message)
+        try:
+            self.emit(EventKind.RUN_STOPPED, finding=finding.model_dump(mode="json"))
+        except HostError:
+            self._state.finding = finding
 
     @contextmanager
     def _runtime(self) -> Iterator[Runtime]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -49,12 +50,18 @@ class RunState:
     seconds: float = 0.0
     _tested: dict[str, TrialRecord] = field(default_factory=dict)
     _kept: dict[int, tuple[Boot, ...]] = field(default_factory=dict)
+    _new: dict[str, None] = field(default_factory=dict)
     _told_by: str | None = None
     _session_began: datetime | None = None
     _earlier_sessions: float = 0.0
 
     def apply(self, event: Event) -> None:
         """Take one event in. Raises ``ValueError`` or ``KeyError`` when it is malformed."""
+        self._take(event)
+        self._reckon()
+
+    def _take(self, event: Event) -> None:
+        """As ``apply``, but that the records of trials which are over are not yet reckoned."""
         self._take_time(event)
         kind = EventKind(event["event"])
         if kind is EventKind.RUN_RESUMED:
@@ -83,7 +90,7 @@ class RunState:
             record = self._record(event)
             earlier = self._tested.get(record.version, self.records.get(record.version))
             self._tested[record.version] = record.after(earlier)
-            self._reckon(record.version)
+            self._new[record.version] = None
             for unfinished in (self.partial, self.judged, self.control_partial, self.active):
                 unfinished.pop(record.version, None)
         elif kind is EventKind.TRIAL_GIVEN_UP:
@@ -219,27 +226,35 @@ class RunState:
         known = (r for r in self._tested.values() if not _only_crashed_once(r))
         return next((bug for record in known if (bug := bug_of(record, suite))), frozenset())
 
-    def _reckon(self, version: str) -> None:
-        """Take over the record of ``version``, and all as they stand once the bug is another."""
+    def _reckon(self) -> None:
+        """Take over the records that are new, and all as they stand once the bug is another."""
+        if not self._new:
+            return
         suite, before = self.settings.suite, self._told_by
-        tested = self._tested[version]
-        self._kept[self._places[version]] = self._boots_of(tested)
+        new, self._new = self._new, {}
+        for version in new:
+            self._kept[self._places[version]] = self._boots_of(self._tested[version])
         self._told_by, bug = self._reference(self._kept), self.bug
         changed = before != self._told_by or suite is not None
         shown = self.settings.failure or words(bug) or self._told_by
-        for each in list(self._tested) if changed else (version,):
+        for each in list(self._tested if changed else new):
             raw = self._tested[each]
             judged = outcome_by(self._kept[self._places[each]], self._told_by, raw.outcome)
             record = raw.told_by(self._told_by, judged, shown)
             self.records[each] = against(record, bug, suite) if suite else record
 
     def _take_time(self, event: Event) -> None:
+        """Time never goes back, whatever was done to the clock."""
         at = datetime.fromisoformat(event["at"])
         if event["event"] in (EventKind.RUN_STARTED, EventKind.RUN_RESUMED):
             self._earlier_sessions = self.seconds
             self._session_began = at
         if self._session_began is not None:
-            self.seconds = self._earlier_sessions + (at - self._session_began).total_seconds()
+            by_clock = (at - self._session_began).total_seconds()
+            elapsed = float(event.get("elapsed", by_clock))
+            if not math.isfinite(elapsed):
+                raise ValueError(f"{elapsed} seconds have not elapsed")
+            self.seconds = max(self.seconds, self._earlier_sessions + elapsed)
 
 
 def _text(value: object) -> str:
@@ -267,7 +282,8 @@ def replay(settings: RunSettings, events: Iterable[Event], run_dir: Path) -> Run
     state = RunState(settings)
     for number, event in enumerate(events, 1):
         try:
-            state.apply(event)
+            state._take(event)
         except (ValidationError, ValueError, KeyError, TypeError):
             raise UsageError(f"{run_dir / FILE_NAME} is damaged in line {number}.") from None
+    state._reckon()  # once for all: each time takes as long as there are records
     return state

@@ -16,9 +16,12 @@ from typing import Any, TypeVar
 
 from vbisect.errors import Cancelled
 from vbisect.files import write_whole
+from vbisect.full_disk import with_room_in
 from vbisect.launch import LaunchSpec, Server
 from vbisect.launch.diagnosis import known_cause
 from vbisect.launch.engine_version import engine_version
+from vbisect.launch.server import Ended
+from vbisect.paths import cache_root
 from vbisect.probes import (
     CommandProbe,
     CommandSettings,
@@ -81,7 +84,8 @@ def run_trial(
     """
     trial = _Trial(spec, emit, tear_down, given_up, boot_turn)
     try:
-        trial.carry_out(fetch)
+        with with_room_in(spec.run_dir, cache_root()):
+            trial.carry_out(fetch)
     except Untestable as skip:
         return trial.record(Outcome.SKIP, skip)
     assert trial.settled is not None
@@ -227,10 +231,19 @@ class _Trial:
         except Untestable:
             if self.given_up.is_set():
                 raise Cancelled from None
+            self._raise_if_killed(server)
             raise
         if self.given_up.is_set():
             raise Cancelled
+        if not seen.passed:
+            self._raise_if_killed(server)
         return seen
+
+    def _raise_if_killed(self, server: Server) -> None:
+        """What a command says of a server that was killed meanwhile is nothing of its release."""
+        ended = None if server.listens() else server.wait(_DEATH_SECONDS)
+        if ended is not None and (killed := _killed(ended)) is not None:
+            raise killed
 
     @contextmanager
     def _ended_when_given_up(self, running: ExitStack) -> Iterator[None]:
@@ -349,13 +362,8 @@ class _Trial:
         cause = None if ended.out_of_memory else known_cause(self._log, since=server.log_bytes)
         if cause is not None:
             raise cause
-        if ended.out_of_memory or ended.code == -9:
-            sure = (
-                "by the kernel, which ran out of memory"
-                if ended.out_of_memory
-                else ("by signal 9, mostly for memory")
-            )
-            raise Untestable(SkipReason.OUT_OF_MEMORY, f"killed while answering {sure}")
+        if (killed := _killed(ended)) is not None:
+            raise killed
         return Observation(
             passed=False,
             kind=FailureKind.CRASHED,
@@ -433,6 +441,17 @@ class _Trial:
             return action()
         finally:
             self.seconds[name] = time.monotonic() - began
+
+
+def _killed(ended: Ended) -> Untestable | None:
+    """The skip of a server that did not end of its own doing while it was asked."""
+    if ended.out_of_memory:
+        told = "killed while answering by the kernel, which ran out of memory"
+        return Untestable(SkipReason.OUT_OF_MEMORY, told)
+    if ended.code == -9:
+        told = "killed while answering by signal 9, mostly for memory"
+        return Untestable(SkipReason.KILLED, told)
+    return None
 
 
 def _probe(settings: NChoicesSettings | CommandSettings) -> Probe:

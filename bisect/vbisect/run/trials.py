@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from vbisect.errors import Cancelled, EngineLost, HostError
 from vbisect.launch import Limited, effective_arguments, effective_environment
+from vbisect.reasons import SkipReason
 from vbisect.releases import Release
 from vbisect.run.answer import moved_ends
 from vbisect.run.control import FOLDER, control_context, control_wanted, run_control
 from vbisect.run.earlier import EarlierTrials, usable
 from vbisect.run.journal import EventKind
-from vbisect.run.records import Partial, Seconds, TrialRecord, TrialSpec
+from vbisect.run.model import see_to_model
+from vbisect.run.records import ControlRecord, Partial, Seconds, TrialRecord, TrialSpec
 from vbisect.run.runtimes import Fetched, Runtime
 from vbisect.run.slots import Slot, SlotPool
 from vbisect.run.state import RunState
@@ -39,6 +41,9 @@ from vbisect.search import (
 
 _LOST_TIMES = 3
 """How often one trial is repeated because the runtime was lost."""
+
+_KILLED_TIMES = 2
+"""Servers of one trial that may be killed before the release is skipped for it."""
 
 _GLANCE_SECONDS = 0.25
 
@@ -150,14 +155,14 @@ class Trials:
             there = self._runtime.arrived([release]).get(release.version) == 1
             self._emit(EventKind.TRIAL_STARTED, version=release.version)
             try:
-                return self._attempt(release, given_up, slot, there)
+                return self._attempt(release, given_up, slot, there, attempt + 1 < _KILLED_TIMES)
             except EngineLost as lost:
                 if given_up.is_set():
                     raise Cancelled from None
                 if attempt == _LOST_TIMES - 1:
                     raise HostError(
-                        f"{lost} That happened {_LOST_TIMES} times in one trial: look after the "
-                        "engine, then resume the run."
+                        f"{lost} That happened {_LOST_TIMES} times in one trial: look after "
+                        "this host, then resume the run."
                     ) from None
                 again = f"The trial of {release.version} begins again once it is back."
                 self._emit(EventKind.NOTE, text=f"{lost} {again}")
@@ -166,9 +171,12 @@ class Trials:
         raise AssertionError("the last attempt returns or raises")
 
     def _attempt(
-        self, release: Release, given_up: threading.Event, slot: Slot, there: bool
+        self, release: Release, given_up: threading.Event, slot: Slot, there: bool, again: bool
     ) -> TrialRecord:
-        """The model's part of the trial, unless it is known already, then the control's."""
+        """The model's part of the trial, unless it is known already, then the control's.
+
+        With ``again``, a server that was killed is lost, and says nothing of the release.
+        """
 
         @cache
         def fetch() -> Fetched:
@@ -176,16 +184,23 @@ class Trials:
                 self._expect()
             return self._runtime.fetch(release, given_up)
 
-        spec = self._spec(release, slot)
+        def fetch_for(model: str, path: str) -> Fetched:
+            fetched = fetch()
+            see_to_model(model, path)
+            return fetched
+
+        settings, spec = self._state.settings, self._spec(release, slot)
         record = self._state.judged.get(release.version)
         if record is None:
             turn = self._slots.boot_turn(slot, given_up)
-            record = run_trial(spec, fetch, self._emit, self._teardown, given_up, turn)
+            needed = partial(fetch_for, settings.model, spec.model)
+            record = run_trial(spec, needed, self._emit, self._teardown, given_up, turn)
+            _lost_if_killed(record, again)
             record = record.model_copy(update={"was_there": there})
         control = self._control_spec(spec, slot, record)
         if control is None:
             return record
-        model = self._state.settings.control_model
+        model = settings.control_model
         assert model is not None
         self._emit(
             EventKind.CONTROL_STARTED,
@@ -193,7 +208,9 @@ class Trials:
             record=record.model_dump(mode="json", by_alias=True),
         )
         turn = self._slots.boot_turn(slot, given_up)
-        found = run_control(model, control, fetch, self._emit, self._teardown, given_up, turn)
+        needed = partial(fetch_for, model, control.model)
+        found = run_control(model, control, needed, self._emit, self._teardown, given_up, turn)
+        _lost_if_killed(found, again)
         return record.model_copy(update={"control": found})
 
     def _recover(self, losses: int) -> None:
@@ -301,6 +318,12 @@ class Trials:
             texts = moved_ends(self._state, pick, pick)
         for text in texts:
             self._emit(EventKind.NOTE, text=text)
+
+
+def _lost_if_killed(record: TrialRecord | ControlRecord, again: bool) -> None:
+    """Raises ``EngineLost`` for a server that was killed, if its trial may begin ``again``."""
+    if again and record.reason is SkipReason.KILLED:
+        raise EngineLost(f"The server was lost: {record.detail}.")
 
 
 def needless(state: RunState) -> list[Release]:

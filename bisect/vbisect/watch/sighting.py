@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,6 +24,7 @@ from vbisect.probes import (
 )
 from vbisect.probes.exchange import Reply, Unanswered, exchange
 from vbisect.probes.n_choices import refusal_of
+from vbisect.processes import scratch_directory
 from vbisect.reasons import SkipReason, Untestable
 from vbisect.run.asked import Asked
 from vbisect.run.records import VariationRecord
@@ -89,8 +89,8 @@ class Watched:
         try:
             seen.version = self._version()
             seen.model = self.model or self._first_model()
-            with tempfile.TemporaryDirectory(prefix="vbisect-probe-") as folder:
-                outcome = self._ask(seen, Path(folder))
+            with scratch_directory() as folder:
+                outcome = self._ask(seen, folder)
         except Untestable as skip:
             return _sighting(at, Outcome.SKIP, seen, reason=skip.reason, detail=skip.detail)
         return _sighting(at, outcome, seen)

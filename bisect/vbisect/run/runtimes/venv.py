@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-from vbisect.builds import Environment, EnvironmentRequest, Prefetcher, ensure_environment
-from vbisect.builds.environment import finished_environment, in_use
+from vbisect.builds import Environment, EnvironmentRequest, Prefetcher
+from vbisect.builds.environment import finished_environment, held_environment, in_use
 from vbisect.launch import LaunchSpec, Server, launch_process
 from vbisect.paths import with_tilde
 from vbisect.processes import end_orphans
@@ -32,7 +32,8 @@ class VenvRuntime:
         self._run_dir = run_dir
         # on a GPU the next server needs the memory of the last one
         self.stops_beside = settings.device is Device.CPU
-        self._prefetcher = Prefetcher(_install)
+        self._prefetcher = Prefetcher(self._install)
+        self._held = ExitStack()
         self._expected: list[Release] = []
 
     def expect(self, releases: Sequence[Release], keep: Sequence[Release]) -> None:
@@ -68,13 +69,23 @@ class VenvRuntime:
         return environment.digest if environment else None
 
     def recover(self) -> None:
-        """Nothing runs the processes but this machine."""
+        """Environments that are gone are made again; for that nobody may hold them."""
+        self._prefetcher.forget()
+        self._held.close()
 
     def end_orphans(self) -> int:
         return len(end_orphans(self._run_dir))
 
     def close(self, needless: Sequence[Release]) -> None:
         self._prefetcher.close()
+        self._held.close()
+
+    def _install(self, request: EnvironmentRequest, over: threading.Event) -> Environment:
+        """Held from now on, for the run will launch servers from it."""
+        with ExitStack() as held:
+            environment = held.enter_context(held_environment(request, cancel=over))
+            self._held.push(held.pop_all())
+            return environment
 
     def _request(self, release: Release) -> EnvironmentRequest | None:
         return _request(self._settings, release)
@@ -102,10 +113,6 @@ def _request(settings: RunSettings, release: Release) -> EnvironmentRequest | No
         released=datetime.fromisoformat(entry.uploaded) if entry else None,
         latest_deps=settings.latest_deps,
     )
-
-
-def _install(request: EnvironmentRequest, over: threading.Event) -> Environment:
-    return ensure_environment(request, cancel=over)
 
 
 @contextmanager
