@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import stat
 import sys
 import traceback
 from pathlib import Path
@@ -25,7 +26,7 @@ def main() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # it was closed: nobody wants to read it
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
-        elif name == "stderr" or getattr(sys, name).isatty():
+        elif name == "stderr" or _is_terminal(getattr(sys, name)):
             setattr(sys, name, _for_people(getattr(sys, name)))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: a name may be no UTF-8
@@ -34,6 +35,11 @@ def main() -> None:
     except KeyboardInterrupt:  # importing takes a moment
         sys.exit(_interrupted())
     sys.exit(run_app(app))
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    """Whether it is one, or was: of one that was closed, ``isatty`` says no."""
+    return stat.S_ISCHR(os.fstat(stream.fileno()).st_mode)
 
 
 class _ForPeople(io.FileIO):
