@@ -7,7 +7,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,6 +33,7 @@ from vbisect.run.settings import RunSettings
 from vbisect.run.slots import Slot, SlotPool
 from vbisect.run.state import RunState
 from vbisect.run.teardown import Teardown
+from vbisect.run.trust import enter
 from vbisect.search import Aim, Counts, Outcome, Seen, boot_context, passes_to_show
 from vbisect.search.requests import passes_needed
 
@@ -48,13 +49,28 @@ def built(record: TrialRecord, digest: str = DIGEST, **changed: Any) -> TrialRec
     return record.model_copy(update=own | changed)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache of its own, with the ledger of the runs that were begun here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VBISECT_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 def write_run(
-    results: Path, name: str, records: Iterable[TrialRecord] | None = None, **changed: Any
+    results: Path,
+    name: str,
+    records: Iterable[TrialRecord] | None = None,
+    *,
+    ours: bool = True,
+    **changed: Any,
 ) -> Path:
     """The directory of a run that tested ``records`` and was then killed."""
     run_dir = results / name
     (run_dir / "trials").mkdir(parents=True)
     settings(run_id=name, **changed).write(run_dir)
+    if ours:
+        enter(run_dir)
     with Journal(run_dir) as journal:
         journal.append(EventKind.RUN_STARTED, vbisect="0.1", argv="")
         for record in [built(passed(VERSION))] if records is None else records:
@@ -82,6 +98,14 @@ def test_the_same_trial_counts_again(tmp_path: Path) -> None:
     assert found(tmp_path) == Earlier(built(passed(VERSION)), "a")
     assert found(tmp_path, "0.27.1", confidence=0.5, jobs=4) == Earlier(fail, "a")
     assert found(tmp_path, "0.28.0") is None
+
+
+def test_a_run_that_somebody_sent_decides_nothing(tmp_path: Path) -> None:
+    """It may name this host: who we are stands in every report that we publish."""
+    write_run(tmp_path, "sent", ours=False, model="tiny:sent")
+    assert found(tmp_path, model="tiny:sent") is None
+    write_run(tmp_path, "ours", model="tiny:sent")
+    assert found(tmp_path, model="tiny:sent") is not None
 
 
 @pytest.mark.parametrize(
@@ -385,8 +409,8 @@ def test_what_settles_a_release(record: TrialRecord, reference: str | None, sett
 
 def test_an_end_takes_more_passes_while_nothing_failed() -> None:
     """The bug would have to show there."""
-    assert not is_usable(passed(VERSION, 13), index=0)
-    assert is_usable(passed(VERSION, 14), index=0)
+    assert not is_usable(passed(VERSION, 19), index=0)
+    assert is_usable(passed(VERSION, 20), index=0)
     assert is_usable(passed(VERSION, 5), index=0, seen=Seen({4: Outcome.FAIL}))
 
 

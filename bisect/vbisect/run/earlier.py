@@ -29,6 +29,7 @@ from vbisect.run.journal import LARGEST, Event, EventKind, read_journal
 from vbisect.run.records import ControlRecord, TrialRecord
 from vbisect.run.settings import RunSettings
 from vbisect.run.state import replay
+from vbisect.run.trust import is_ours
 from vbisect.search import BootContext, Outcome, judge_boot
 from vbisect.text import is_secret_name
 
@@ -101,7 +102,7 @@ class EarlierTrials:
             settings = run.settings
             if settings is None or settings.host != self._settings.host:
                 continue
-            if _asked(settings, version) == asked:
+            if _asked(settings, version) == asked and run.is_ours:
                 yield run, settings
 
 
@@ -136,6 +137,11 @@ class EarlierRun:
             return RunSettings.read(self._run_dir)
         except UsageError:
             return None
+
+    @cached_property
+    def is_ours(self) -> bool:
+        """Whether this user began it on this host: what somebody else sent decides nothing."""
+        return is_ours(self._run_dir)
 
     def mentions(self, text: str) -> bool:
         """Whether the journal has ``text`` as a value: quicker to tell than what it says of it."""
