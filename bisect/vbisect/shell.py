@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import io
 import os
-import stat
 import sys
+import termios
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -39,7 +39,11 @@ def main() -> None:
 
 def _is_terminal(stream: TextIO) -> bool:
     """Whether it is one, or was: of one that was closed, ``isatty`` says no."""
-    return stat.S_ISCHR(os.fstat(stream.fileno()).st_mode)
+    try:
+        termios.tcgetattr(stream.fileno())
+    except termios.error as error:
+        return bool(error.args[0] == errno.EIO)
+    return True
 
 
 class _ForPeople(io.FileIO):

@@ -13,7 +13,7 @@ from vbisect.files import Below, write_whole
 
 _SECRET_NAME = re.compile(
     # TOKENIZERS_PARALLELISM, --max-num-batched-tokens and …_TOKEN_THRESHOLD: tokens of text
-    r"TOKEN(?!IZ|S_|S$|SPEED|_THRESHOLD|_BUDGET)|(?:API|ACCESS|AUTH)_TOKENS$"
+    r"TOKEN(?!IZ|S_|S$|SPEED|_THRESHOLD|_BUDGET|_IDS?)|^(?!.*(?:MAX|MIN|NUM|SPEC)).*_TOKENS$"
     r"|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|AUTHORIZATION|(?:API|PRIVATE|ACCESS)_?KEY"
     r"|(?<!BY)PASS$|(?:^|[^A-Z])(?:AUTH|KEY|PAT|JWT|COOKIE)$|[^A-Z]PWD$",
     re.IGNORECASE,
