@@ -18,6 +18,7 @@ from standin.engine import Engine
 from standin.proxy import RegistryProxy
 from standin.registry import LocalRegistry
 from standin.running import wait
+from vbisect.search.requests import STEADY_FAILURES, end_passes_needed, passes_needed
 
 BAD = Behaviour(fail_rate={"chat": 1.0}, request_seconds=0.5)
 GOOD = Behaviour(request_seconds=0.5)
@@ -26,7 +27,7 @@ SLOW = Behaviour(boot_seconds=3.0, request_seconds=0.5)
 RELEASES = {"85.0": BAD, "85.1": SLOW, "85.2": GOOD}
 TESTED = {"85.0": 1, "85.1": 1, "85.2": 1}
 RUN = ("--confidence", "0.8")  # one boot of each
-PASSES, END_PASSES, FAILS = 3, 8, 5
+PASSES, END_PASSES, FAILS = passes_needed(0.8), end_passes_needed(0.8), STEADY_FAILURES
 
 
 @pytest.fixture

@@ -203,7 +203,8 @@ def test_a_port_that_never_opens_is_a_skip_and_moves_the_end(
 ) -> None:
     ends = ("--from", "0.31.0", "--to", "0.33.0", "--boot-timeout", "6", *QUICK)
     done = docked.run(*ends, *options(odd, there.registry))
-    assert done.returncode == 1, done.stderr
+    # that may pass, so nobody can say that nothing changed
+    assert (done.returncode, done.json["status"]) == (3, "inconclusive"), done.stderr
     silent = done.trials["0.31.0"]
     assert (silent["outcome"], silent["reason"]) == ("skip", "never ready")
     assert "THE LOWER END MOVED from 0.31.0 to 0.32.0" in done.stderr
