@@ -188,7 +188,10 @@ def test_the_values_of_secrets_are_taken_by_no_option(name: str) -> None:
         *("--max-num-batched-tokens 8192", "--long-prefill-token-threshold=4", "--spec-tokens 3"),
         *("--ignore-patterns '*.bin'", "--ssl-keyfile /etc/tls.pem", "--skip-tokenizer-init"),
         '--compilation-config \'{"pass_config": {"eliminate_noops": true}}\'',
-        '--hf-overrides \'{"pad_token": "x"}\'',
+        '--hf-overrides \'{"pad_token": "x", "image_token_index": 3}\'',
+        "--override-generation-config '{\"max_new_tokens\": 3}'",
+        "--served-model-name my-multitask-classification-model",
+        "--download-dir /mnt/disk-nvme-models-shared-2024",
         "-O.pass_config.eliminate_noops=true",
     ],
 )
@@ -209,3 +212,44 @@ def test_what_only_sounds_like_a_secret_is_taken(value: str) -> None:
 def test_variables_that_only_sound_like_secrets_are_taken(name: str) -> None:
     """Variables that vLLM and shells have."""
     assert parse_variable(f"{name}=1").text == f"{name}=1"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--config", '{"api_key": "hunter2"}'),
+        ('--config={"a": [{"aws_secret_access_key": "hunter2"}]}',),
+        ("sh", "-c", "./check --password hunter2"),
+        ("bash", "-c", "DB_PASS=hunter2 ./check"),
+        ("bash", "-c", "sh -c './check --password hunter2'"),
+        ("/usr/bin/curl", "-u", "me:hunter2", "http://h/"),
+        ("curl", "--user=me:hunter2", "http://h/"),
+    ],
+)
+def test_secrets_within_a_value_are_refused(words: tuple[str, ...]) -> None:
+    """In JSON, in the words for a shell, and as curl has them; unsaid."""
+    with pytest.raises(UsageError) as refused:
+        refuse_secrets("The command", words)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_json_with_a_secret_is_no_serve_argument() -> None:
+    """As loaders of models are told theirs."""
+    value = '{"a": {"aws_secret_access_key": "hunter2"}}'
+    with pytest.raises(UsageError, match="aws_secret_access_key: secrets are not recorded"):
+        parse_serve_argument(f"--model-loader-extra-config '{value}'")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("sort", "--key", "2,2n"),
+        ("sh", "-c", "ls | sort --key 2"),
+        ("python", "-c", "print('it''s') # it's"),
+        ("curl", "-u", "me", "http://h/"),
+        ("check", '{"api_key": ""}', "{", "[" * 3000),
+    ],
+)
+def test_words_of_a_command_that_hold_no_secret_are_taken(words: tuple[str, ...]) -> None:
+    """Nothing is refused for being no shell's, or no JSON."""
+    refuse_secrets("The command", words)

@@ -16,7 +16,7 @@ from vbisect.launch import effective_arguments
 from vbisect.releases import Device
 from vbisect.run.model import default_model, resolve_model, see_to_model
 
-TOKEN = "hf_abcdefghijklmnopqrstuvwx"
+TOKEN = "hf_abcdefghijklmnopqrstuvwxyz012345"
 
 
 class Hub(BaseHTTPRequestHandler):

@@ -70,5 +70,5 @@ def test_nothing_recorded_is_secret_or_of_a_private_directory() -> None:
     for path in recorded_run().rglob("*"):
         if path.is_file():
             text = path.read_text(encoding="utf-8", errors="replace")
-            assert not re.search(r"hf_[A-Za-z0-9]{16}|gh[pousr]_[A-Za-z0-9]{20}", text), path
+            assert not re.search(r"hf_[A-Za-z0-9]{30}|gh[pousr]_[A-Za-z0-9]{20}", text), path
             assert "/tmp/" not in text.replace("/tmp/vbisect-", ""), path

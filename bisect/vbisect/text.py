@@ -11,20 +11,32 @@ from typing import Any
 
 from vbisect.files import Below, write_whole
 
+# tokens of text, and words that are no word of a secret
+_OF_TEXT = (
+    *("IMPLICIT", "MAX_NEW", "EOS", "BOS", "PAD", "UNK", "SEP", "CLS", "MASK", "STOP"),
+    *("IMAGE", "VIDEO", "AUDIO"),
+)
+_OTHER_TOKEN = "".join(f"(?<!^{kind}_)(?<![^A-Z]{kind}_)" for kind in _OF_TEXT)
+_PASSES = ("BY", "COM", "MULTI", "MULTI_", "TWO_", "ONE_", "SINGLE_", "SUR", "TRES", "OVER")
+_OTHER_PASS = "".join(f"(?<!{kind})" for kind in _PASSES)
 _SECRET_NAME = re.compile(
     # TOKENIZERS_PARALLELISM, --max-num-batched-tokens and …_TOKEN_THRESHOLD: tokens of text
-    r"TOKEN(?!IZ|S_|S$|SPEED|_THRESHOLD|_BUDGET|_IDS?)|^(?!.*(?:MAX|MIN|NUM|SPEC)).*_TOKENS$"
-    r"|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|AUTHORIZATION|(?:API|PRIVATE|ACCESS)_?KEY"
-    r"|(?<!BY)PASS$|(?:^|[^A-Z])(?:AUTH|KEY|PAT|JWT|COOKIE)$|[^A-Z]PWD$",
+    rf"(?<!TIK){_OTHER_TOKEN}"
+    r"TOKEN(?!IZ|S_|S$|SPEED|_THRESHOLD|_BUDGET|_COUNT|_INDEX|_IDS?)"
+    r"|^(?!.*(?:MAX|MIN|NUM|SPEC)).*_TOKENS$|(?:^|[^A-Z])AUTH_HEADER"
+    r"|SECRET|PASSWORD|PASSWD|PASSPHRASE|PASSCODE|CREDENTIAL|AUTHORIZATION"
+    rf"|(?:API|PRIVATE|ACCESS)_?KEY|{_OTHER_PASS}PASS(?:_?\d+)?$"
+    r"|(?:^|[^A-Z])(?<!SORT_)(?:AUTH|KEY|PAT|JWT|COOKIE|CREDS?|PW)(?:_?\d+)?$|[^A-Z]PWD$",
     re.IGNORECASE,
 )
-# every alternative begins with a letter, so that few places of a long log are looked at twice
+# every alternative begins with a letter, so that few places of a long log are looked at twice;
+# the vowel is that of "task-" and "disk-": what ends a line's end or a colour (\n, \x1b[0m) is none
 _TOKEN = re.compile(
-    r"hf_[A-Za-z0-9]{16}[A-Za-z0-9_-]*|gh[pousr]_[A-Za-z0-9]{20}[A-Za-z0-9_-]*"
-    r"|github_pat_[A-Za-z0-9_]{20}[A-Za-z0-9_-]*|sk-[A-Za-z0-9_-]{20,}"
+    r"hf_[A-Za-z0-9]{30}[A-Za-z0-9_-]*|gh[pousr]_[A-Za-z0-9]{20}[A-Za-z0-9_-]*"
+    r"|github_pat_[A-Za-z0-9_]{20}[A-Za-z0-9_-]*|s(?<![AEIOUaeiou]s)k-[A-Za-z0-9_-]{20,}"
     r"|b(?i:earer)\s+[A-Za-z0-9._~+/=-]{8,}|B(?i:earer)\s+[A-Za-z0-9._~+/=-]{8,}"
 )
-_IN_URL = re.compile(r"://[^/\s:@]+:[^/\s@]+(?=@)")
+_IN_URL = re.compile(r"://[^/\s:@]*:[^/\s@]+(?=@)")
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
 # C0/C1 controls except tab and newline, bidirectional controls, and what UTF-8 cannot hold
 _CONTROL = re.compile(

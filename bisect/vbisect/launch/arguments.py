@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import PurePath
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import Version
@@ -88,8 +91,10 @@ def parse_serve_argument(value: str) -> Limited:
 def refuse_secrets(option: str, words: Sequence[str]) -> None:
     """Raise ``UsageError`` for a token, or for a value by the name of a secret.
 
-    What is repeated and resumed has to be recorded, and secrets are not.
+    Within JSON and within the words for a shell too. What is repeated and resumed has to be
+    recorded, and secrets are not.
     """
+    program = ""
     for word, following in zip(words, [*words[1:], ""], strict=False):
         if without_secrets(word) != word:
             raise UsageError(
@@ -99,11 +104,45 @@ def refuse_secrets(option: str, words: Sequence[str]) -> None:
         name, equals, value = word.partition("=")
         if not equals and name.startswith("-") and not following.startswith("-"):
             value = following
-        if value and re.fullmatch(r"[\w.-]+", name) and is_secret_name(name):
+        for secret in _secrets_of(program, name, value):
             raise UsageError(
-                f"{option} {name}: secrets are not recorded; set it in your environment and pass "
+                f"{option} {secret}: secrets are not recorded; set it in your environment and pass "
                 "it on with --env NAME."
             )
+        if name == "-c" and " " in value:
+            with suppress(ValueError):  # it is for another than a shell
+                refuse_secrets(option, shlex.split(value))
+        if PurePath(word).name in _OWN_MEANING:
+            program = PurePath(word).name
+
+
+_OWN_MEANING = {"sort": ("--key",), "curl": ("-u", "--user"), "wget": ("--user",)}
+"""What the options of some programs mean, whatever they would mean elsewhere."""
+
+
+def _secrets_of(program: str, name: str, value: str) -> Iterator[str]:
+    """The names of the secrets that ``program`` is given by an option and its value."""
+    if not value:
+        return
+    if name in _OWN_MEANING.get(program, ()):
+        if program != "sort" and ":" in value:
+            yield name
+    elif re.fullmatch(r"[\w.-]+", name) and is_secret_name(name):
+        yield name
+    if value.lstrip().startswith(("{", "[")):
+        with suppress(ValueError, RecursionError):  # no JSON
+            yield from _secrets_in(json.loads(value))
+
+
+def _secrets_in(data: object) -> Iterator[str]:
+    """The names in a JSON value that have the text of a secret."""
+    if isinstance(data, dict):
+        for name, value in data.items():
+            if isinstance(value, str) and value and is_secret_name(name):
+                yield name
+    if isinstance(data, dict | list):
+        for inner in data.values() if isinstance(data, dict) else data:
+            yield from _secrets_in(inner)
 
 
 def parse_variable(value: str) -> Limited:
