@@ -199,6 +199,7 @@ def trial_of(**changed: Any) -> str:
         '{"event": "note", "at": "2026-11-22T17:00:00", "text": "no zone"}',
         '{"event": "note", "at": 5, "text": "x"}',
         f'{{"event": "note", {AT}, "text": ' + "[" * 100_000 + "}",
+        f'{{"event": "note", {AT}, "text": "x", "odd": ' + '{"a":' * 300 + "1" + "}" * 301,
     ],
     ids=lambda line: line[:20] + "…" + line[-30:],
 )

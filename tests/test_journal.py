@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,29 @@ def test_a_full_disk_is_the_hosts_fault(tmp_path: Path) -> None:
             journal.append(EventKind.NOTE, text="one")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+
+
+def test_an_interrupt_within_a_line_leaves_nothing_of_it(tmp_path: Path) -> None:
+    """The system takes half of the line, and in the middle of the other half comes the signal."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    events = written(tmp_path, {"text": "one"})
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, interrupt)
+    try:
+        with Journal(tmp_path) as journal:
+            room = (tmp_path / "journal.jsonl").stat().st_size + 10
+            resource.setrlimit(resource.RLIMIT_FSIZE, (room, unlimited[1]))
+            with pytest.raises(KeyboardInterrupt):
+                journal.append(EventKind.NOTE, text="two")
+            resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+            events.append(journal.append(EventKind.NOTE, text="three"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert read_journal(tmp_path) == (events, b"")
 
 
 def at(second: int, kind: EventKind, **fields: Any) -> dict[str, Any]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
 from vbisect.errors import HostError
+from vbisect.files import write_whole
+from vbisect.locks import file_lock
 
 
 def cache_root() -> Path:
@@ -25,12 +26,21 @@ def host_identity() -> str:
     """
     path = cache_root() / "host"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileExistsError), path.open("x", encoding="utf-8") as handle:
-            handle.write(uuid4().hex)
-        return path.read_text(encoding="utf-8")
+        if known := _content(path):
+            return known
+        with file_lock(path.with_suffix(".lock"), wait=lambda: True):
+            if not _content(path):  # also of one whose disk was full, or that was killed
+                write_whole(path, uuid4().hex, durable=True)
+            return _content(path)
     except OSError as error:
         raise HostError(f"The cache {path.parent} cannot be written: {error.strerror}.") from error
+
+
+def _content(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
 
 
 def with_tilde(path: Path) -> str:

@@ -41,6 +41,9 @@ class EventKind(StrEnum):
 LARGEST = 2**30
 """Bytes of a journal; a usual one has some ten thousand."""
 
+_DEEPEST = 100
+"""Lists and objects in one another; what is shown of a run again has to be written as JSON."""
+
 _MOST = 1e100
 """Whatever is made of numbers up to it is a number too."""
 
@@ -64,7 +67,8 @@ class Journal:
     def append(self, kind: EventKind, **fields: Any) -> Event:
         """Write one event, without secrets, and wait until it is on disk; returns it as written.
 
-        Raises ``HostError`` on a full disk; nothing of the event is left in the journal then.
+        Raises ``HostError`` on a full disk; nothing of the event is left in the journal then, nor
+        after an interrupt.
         """
         event: Event = {
             "event": kind.value,
@@ -76,14 +80,20 @@ class Journal:
         unwritten = memoryview(line.encode("utf-8", errors="backslashreplace"))
         before = os.fstat(self._handle.fileno()).st_size
         try:
+            self._write(unwritten)
+        except BaseException:  # what comes after half a line would damage it
+            with contextlib.suppress(OSError):
+                self._handle.truncate(before)
+            raise
+        return event
+
+    def _write(self, unwritten: memoryview) -> None:
+        try:
             while unwritten:
                 unwritten = unwritten[self._handle.write(unwritten) :]
             os.fsync(self._handle.fileno())
         except OSError as error:
-            with contextlib.suppress(OSError):  # what comes after half a line would damage it
-                self._handle.truncate(before)
             raise HostError(f"The journal cannot be written: {error.strerror}.") from error
-        return event
 
     def __enter__(self) -> Journal:
         return self
@@ -135,8 +145,18 @@ def _parse(line: bytes) -> Event | None:
         return None
     if moment.tzinfo is None or event.get("event") not in list(EventKind):
         return None
+    if line.count(b"[") + line.count(b"{") > _DEEPEST and _is_deeper(event, _DEEPEST):
+        return None
     known: Event = event
     return known
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    """Whether more than ``levels`` lists and objects lie in one another."""
+    if not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return not levels or any(_is_deeper(each, levels - 1) for each in inner)
 
 
 def _float(text: str) -> float:
