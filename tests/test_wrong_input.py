@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from driving import NO_ENGINE, Done, Vbisect
+from made import settings
 from standin.index import PackageIndex
+from vbisect.run.journal import EventKind, Journal
 
 RANGE = ("--from", "0.27.1", "--to", "0.32.0")
 RUN_TOML = 'schema = 1\nvbisect = "0"\nrun_id = "x"\nfrom = "0.28.0"\nto = "0.29.0"\n'
@@ -56,6 +58,7 @@ CASES = {
     "probe": run("--probe", "magic", said="--probe magic: choose one of"),
     "tiny model": run("--model", "tiny:gpt", said="--model tiny:gpt: the tiny models are"),
     "model path": run("--model", "{tmp}/no-model", said="config.json cannot be read"),
+    "model of nobody": run("--model", "~nosuchuser/x", said="--model ~nosuchuser/x: there is no"),
     "model file": run("--model", "{tmp}/model", said="config.json is not JSON"),
     "no command": run("--probe", "command", said="--probe command needs a command after --"),
     "missing command": run("--", "/nowhere/check", said="/nowhere/check is not there"),
@@ -189,11 +192,17 @@ def test_nobody_listens(vbisect: Vbisect, tmp_path: Path) -> None:
     world = tmp_path / "world.json"
     world.write_text('{"candidates": 51, "change": null}')
     line = f"{sys.executable} -m vbisect simulate {world}"
+    settings().write(tmp_path)
+    with Journal(tmp_path) as journal:
+        journal.append(EventKind.RUN_STARTED)
+    report = f"{sys.executable} -m vbisect report {tmp_path}"
     for shell, code, said in (
         (f"{line} | true; exit ${{PIPESTATUS[0]}}", 0, ""),
         (f"{line} >&-", 0, ""),
         (f"{line} >&- 2>&-", 0, ""),
         (f"{line} > /dev/full", 4, "vbisect: the disk is full\n"),
+        (f"{report} > /dev/full", 4, "vbisect: the disk is full\n"),
+        (f"{report} | true; exit ${{PIPESTATUS[0]}}", 0, ""),
     ):
         done = subprocess.run(
             ["bash", "-c", shell], env=vbisect.env, capture_output=True, text=True, check=False

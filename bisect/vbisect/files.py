@@ -95,22 +95,49 @@ def remove_below(top: Path, name: str) -> None:
             os.unlink(name, dir_fd=folder)
 
 
+_DEEPEST = 50
+"""Folders in one another; those of a run are some five."""
+
+
 def refuse_links(top: Path) -> None:
     """Raise ``UsageError`` where anything below ``top`` is neither a folder nor a file of its own.
 
     What is written there then goes nowhere else.
     """
-    with suppress(FileNotFoundError, NotADirectoryError), _opened(top) as folder:
-        for place, folders, names, number in os.fwalk(".", dir_fd=folder):
-            for name in (*folders, *names):
-                found = os.stat(name, dir_fd=number, follow_symlinks=False)
-                single = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
-                if not single and not stat.S_ISDIR(found.st_mode):
-                    where = os.path.normpath(f"{place}/{name}")
-                    raise UsageError(
-                        f"{top} is not gone on with: {where} is a link, or no regular file; "
-                        "what is written there could go elsewhere."
-                    )
+    try:
+        folder = os.open(top, _FOLDER)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise UsageError(f"{top} cannot be read: {error.strerror}.") from None
+    try:
+        _refuse_links_in(folder, top, ())
+    except OSError as error:
+        raise UsageError(f"{top} is not gone on with: {error.strerror}.") from None
+    finally:
+        os.close(folder)
+
+
+def _refuse_links_in(folder: int, top: Path, names: tuple[str, ...]) -> None:
+    if len(names) > _DEEPEST:
+        raise UsageError(f"{top} is not gone on with: its folders are nested too deeply.")
+    for name in os.listdir(folder):
+        try:
+            found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if stat.S_ISDIR(found.st_mode):
+                inner = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+        except FileNotFoundError:  # what has just gone leads nowhere
+            continue
+        if stat.S_ISDIR(found.st_mode):
+            try:
+                _refuse_links_in(inner, top, (*names, name))
+            finally:
+                os.close(inner)
+        elif not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+            raise UsageError(
+                f"{top} is not gone on with: {'/'.join((*names, name))} is a link, or no regular "
+                "file; what is written there could go elsewhere."
+            )
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from uuid import uuid4
 
-from vbisect.errors import HostError
+from vbisect.errors import HostError, UsageError
 from vbisect.files import write_whole
 from vbisect.locks import file_lock
 
@@ -41,6 +41,17 @@ def _content(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return ""
+
+
+def expanded(text: str, option: str = "The path") -> Path:
+    """``text`` as a path, with ``~`` as a shell has it; raises ``UsageError`` for nobody's.
+
+    ``option`` is what its message begins with.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise UsageError(f"{option} {text}: there is no such user.") from None
 
 
 def with_tilde(path: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vbisect.builds.eviction import evict
 from vbisect.engine import connect, engine_answers
+from vbisect.errors import HostError
 from vbisect.releases.candidates import parse_version
 
 
@@ -11,7 +12,7 @@ def remove_everything(versions: tuple[str, ...], docker_host: str | None) -> Non
     """Remove what runs left, and say how much that freed; ``versions`` limits it to these.
 
     Raises ``UsageError`` for what is no version, ``HostError`` when an engine that was named does
-    not answer.
+    not answer or the cache cannot be written.
     """
     versions = tuple(str(parse_version(version)) for version in versions)
     if docker_host is not None or engine_answers():
@@ -20,7 +21,11 @@ def remove_everything(versions: tuple[str, ...], docker_host: str | None) -> Non
 
 
 def _remove_environments(versions: tuple[str, ...]) -> None:
-    done = evict(versions)
+    try:
+        done = evict(versions)
+    except OSError as error:
+        where = error.filename or "The cache"
+        raise HostError(f"{where} cannot be removed: {error.strerror}.") from error
     for item in done:
         print(f"{item.name}: in use, kept" if item.in_use else f"{item.name}: removed")
     freed = sum(item.freed for item in done)

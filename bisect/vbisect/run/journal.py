@@ -58,11 +58,17 @@ of older versions do not have it.
 
 
 class Journal:
-    """Appends events; open it with the run directory's lock held."""
+    """Appends events; open it with the run directory's lock held.
+
+    Raises ``HostError`` when nothing can be written there.
+    """
 
     def __init__(self, run_dir: Path) -> None:
         self._began = time.monotonic()
-        self._handle = append_to(run_dir / FILE_NAME, buffering=0)
+        try:
+            self._handle = append_to(run_dir / FILE_NAME, buffering=0)
+        except OSError as error:
+            raise HostError(f"The journal cannot be written: {error.strerror}.") from error
 
     def append(self, kind: EventKind, **fields: Any) -> Event:
         """Write one event, without secrets, and wait until it is on disk; returns it as written.
@@ -130,11 +136,19 @@ def read_journal(run_dir: Path) -> tuple[list[Event], bytes]:
 
 
 def repair_torn_line(run_dir: Path, torn: bytes) -> None:
-    """Set a torn last line aside, in ``journal.torn``, so that appending starts on a new line."""
-    with append_to(run_dir / "journal.torn") as aside:
-        aside.write(torn + b"\n")
-    with append_to(run_dir / FILE_NAME) as handle:
-        handle.truncate(os.fstat(handle.fileno()).st_size - len(torn))
+    """Set a torn last line aside, in ``journal.torn``, so that appending starts on a new line.
+
+    Raises ``HostError`` when it cannot be.
+    """
+    try:
+        with append_to(run_dir / "journal.torn") as aside:
+            aside.write(torn + b"\n")
+        with append_to(run_dir / FILE_NAME) as handle:
+            handle.truncate(os.fstat(handle.fileno()).st_size - len(torn))
+    except OSError as error:
+        raise HostError(
+            f"The torn line of {run_dir / FILE_NAME} cannot be set aside: {error.strerror}."
+        ) from error
 
 
 def _parse(line: bytes) -> Event | None:

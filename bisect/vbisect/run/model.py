@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vbisect.errors import HostError, UsageError
 from vbisect.launch import Limited
-from vbisect.paths import cache_root, with_tilde
+from vbisect.paths import cache_root, expanded, with_tilde
 from vbisect.releases import Device
 from vbisect.run.hub import hub_config
 
@@ -47,7 +47,7 @@ def resolve_model(name: str, device: Device, skeleton: bool) -> ResolvedModel:
         return _tiny(name, arguments, environment)
     config = None
     limited: list[Limited] = []
-    path = Path(name).expanduser()
+    path = expanded(name, "--model")
     local = path.is_dir() or name.startswith(("/", "./", "../", "~"))
     if local:
         config = _read_config(path)
@@ -88,7 +88,7 @@ def see_to_model(name: str, place: str) -> None:
 
     ``place`` is its path as settings have it. Raises ``HostError`` where it is gone.
     """
-    path = Path(place).expanduser()
+    path = expanded(place)
     if not place.startswith(("/", "~")):
         return
     if name.startswith("tiny:") and path == _tiny_directory(name):

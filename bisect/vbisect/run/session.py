@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -181,9 +181,15 @@ def _argv() -> str:
 @contextmanager
 def _owned(run_dir: Path) -> Iterator[None]:
     deadline = time.monotonic() + 0.5
-    try:
-        # one that looks whether this run is still alive holds the lock for a moment
-        with file_lock(run_dir / "lock", wait=lambda: time.monotonic() < deadline):
-            yield
-    except Locked:
-        raise UsageError(f"Another vbisect is at work on {run_dir}.") from None
+    with ExitStack() as held:
+        try:
+            # one that looks whether this run is still alive holds the lock for a moment
+            lock = file_lock(run_dir / "lock", wait=lambda: time.monotonic() < deadline)
+            held.enter_context(lock)
+        except Locked:
+            raise UsageError(f"Another vbisect is at work on {run_dir}.") from None
+        except OSError as error:
+            if is_full(error):
+                raise
+            raise HostError(f"{run_dir}/lock cannot be written: {error.strerror}.") from error
+        yield

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 from vbisect.errors import UsageError
 from vbisect.files import Below, write_whole
 from vbisect.launch import Limited
+from vbisect.paths import expanded
 from vbisect.probes import CommandSettings, NChoicesSettings, SuiteSettings
 from vbisect.releases import Device, Release, lasting_name
 from vbisect.run.docker_settings import DockerSettings, default_image_repo
@@ -205,6 +206,8 @@ def _check(s: RunSettings) -> None:
         SpecifierSet(limited.specifier)
     for limited in arguments:
         shlex.split(limited.text)
+    for path in filter(None, (s.model_path, s.control_path)):
+        expanded(path)
 
 
 def _decides(suite: SuiteSettings | None) -> bool:
