@@ -107,6 +107,27 @@ def test_an_error_within_a_stream_is_told_from_a_refusal() -> None:
     assert broken == (FailureKind.BROKEN_STREAM, "the stream broke off: n must be 1")
 
 
+@pytest.mark.parametrize("ping", [{}, {"type": "ping"}, {"usage": None}])
+def test_a_ping_without_a_name_is_no_part_of_the_answer(ping: dict[str, Any]) -> None:
+    """Wherever it comes; alone it is no answer."""
+    piece = {"choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": "stop"}]}
+    for payloads in ((ping, piece), (piece, ping), (ping, piece, ping)):
+        assert failure_of(answer(events(*payloads), stream=True), 1) is None
+    with pytest.raises(NoResponse, match="no list of choices"):
+        answer(events(ping), stream=True)
+
+
+@pytest.mark.parametrize("data", ["", "data:\n", "data: \n", "data: {}\n"])
+def test_an_error_without_a_word_is_one(data: str) -> None:
+    """It is named by its event alone."""
+    piece = {"choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": "stop"}]}
+    text = events(piece, done=False) + f"event: error\n{data}\n" + "data: [DONE]\n\n"
+    assert failure_of(answer(text, stream=True), 1) == (
+        FailureKind.BROKEN_STREAM,
+        "the stream broke off: an error without a word",
+    )
+
+
 Indices = st.none() | st.integers(-2, 9)
 Choices = st.builds(
     Choice,

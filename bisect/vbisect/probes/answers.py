@@ -14,6 +14,7 @@ from vbisect.probes.interface import FailureKind
 from vbisect.text import one_line
 
 _PIECE_BYTES = 1 << 16
+_UNTOLD = "an error without a word"
 _EVENT_STREAM = {"content-type": "text/event-stream; charset=utf-8"}
 
 
@@ -65,13 +66,15 @@ def read_stream(text: str) -> Answer:
     """Read server-sent events, joining the pieces of each index. Raises ``UnreadableAnswer``.
 
     A stream that does not reach ``[DONE]``, or carries an error, is ``broken``; one without a
-    single event is no stream.
+    single event is no stream. Objects without choices, as in a ping, are left out where there are
+    others.
     """
     pieces: dict[int | None, list[Choice]] = {}
     usage: dict[str, Any] | None = None
     broken: str | None = None
     code: int | None = None
-    done = seen = False
+    done = seen = answered = False
+    other: dict[str, Any] | None = None
     for event in _events(text):
         seen = True
         if event.data.strip() == "[DONE]":
@@ -84,11 +87,17 @@ def read_stream(text: str) -> Answer:
                 broken, code = problem.message, problem.code
             continue
         usage = _usage(chunk) or usage
+        if "choices" not in chunk:
+            other = chunk
+            continue
+        answered = True
         for item in _choice_list(chunk):
             piece = _choice(item)
             pieces.setdefault(piece.index, []).append(piece)
     if not seen:
         raise UnreadableAnswer(f"no stream of events: {one_line(text, 120)}")
+    if other is not None and not answered and broken is None:
+        _choice_list(other)
     if not done and broken is None:
         broken = "it ended without [DONE]"
     choices = tuple(
@@ -158,7 +167,7 @@ def _events(text: str) -> Iterator[ServerSentEvent]:
     whole = httpx.Response(200, headers=_EVENT_STREAM, content=pieces)
     for event in EventSource(whole).iter_sse():
         ours = event.event in ("message", "error") or '"choices"' in event.data
-        if event.data and ours:
+        if ours and (event.data or event.event == "error"):
             yield event
 
 
@@ -169,8 +178,8 @@ def _chunk(event: ServerSentEvent) -> dict[str, Any]:
     try:
         data = _load(event.data)
     except UnreadableAnswer:
-        return {"error": event.data}
-    return data if problem_of(data) else {"error": data}
+        return {"error": event.data.strip() or _UNTOLD}
+    return data if problem_of(data) else {"error": data or _UNTOLD}
 
 
 def _load(text: str) -> dict[str, Any]:
