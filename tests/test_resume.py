@@ -282,3 +282,17 @@ def test_interrupted_before_the_run_began(vbisect: Vbisect, index: PackageIndex)
     assert (done.returncode, done.stdout) == (130, "")
     assert done.stderr == "vbisect: interrupted\n"
     assert not list(vbisect.results.iterdir())
+
+
+@pytest.mark.parametrize("journal", [None, b"", b'{"event": "run_st'])
+def test_a_run_killed_before_its_first_event_goes_on(
+    vbisect: Vbisect, killed: Path, journal: bytes | None
+) -> None:
+    """Its settings are there, and that is enough; it is told as one that has tested nothing."""
+    path = killed / "journal.jsonl"
+    path.unlink() if journal is None else path.write_bytes(journal)
+    assert vbisect("report", killed).returncode == 0
+    done = vbisect.resume(killed)
+    assert done.returncode in (0, 1), done.stderr
+    events = [json.loads(line)["event"] for line in path.read_text().splitlines()]
+    assert [event for event in events if event != "note"][:2] == ["run_started", "run_resumed"]

@@ -116,12 +116,13 @@ class Journal:
 def read_journal(run_dir: Path) -> tuple[list[Event], bytes]:
     """The events of a run, and the torn last line that a killed vbisect may have left (or b"").
 
-    Raises ``UsageError`` when there is no journal or any line but the last is damaged.
+    There are none where there is no journal: vbisect may have been killed before the first event.
+    Raises ``UsageError`` when any line but the last is damaged.
     """
     try:
         content = (Below(run_dir) / FILE_NAME).read(LARGEST)
-    except (FileNotFoundError, NotADirectoryError):
-        raise UsageError(f"{run_dir} is not a run directory: it has no {FILE_NAME}.") from None
+    except FileNotFoundError:
+        content = b""
     except OSError as error:
         raise UsageError(f"{run_dir / FILE_NAME} cannot be read: {error.strerror}.") from None
     lines = content.split(b"\n")

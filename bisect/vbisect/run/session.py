@@ -50,9 +50,7 @@ def start_run(settings: RunSettings, run_dir: Path, display: Display) -> RunStat
         state = RunState(settings)
         with Journal(run_dir) as journal:
             session = _Session(run_dir, state, journal, display)
-            session.emit(EventKind.RUN_STARTED, vbisect=__version__, argv=_argv())
-            for note in settings.notes:
-                session.emit(EventKind.NOTE, text=note)
+            session.begin()
             return session.work()
 
 
@@ -71,6 +69,8 @@ def resume_run(run_dir: Path, display: Display) -> RunState:
         with Journal(run_dir) as journal:
             session = _Session(run_dir, state, journal, display)
             display.say(f"going on with: {state.settings.replay_command()}")
+            if not state.begun:  # it was killed before its first event
+                session.begin()
             session.emit(EventKind.RUN_RESUMED, vbisect=__version__)
             if torn:
                 session.emit(EventKind.NOTE, text=_torn_note(torn))
@@ -91,6 +91,12 @@ class _Session:
             event = self._journal.append(kind, **fields)
             self._state.apply(event)
             self._display.show(event, self._state)
+
+    def begin(self) -> None:
+        """What a journal begins with."""
+        self.emit(EventKind.RUN_STARTED, vbisect=__version__, argv=_argv())
+        for note in self._state.settings.notes:
+            self.emit(EventKind.NOTE, text=note)
 
     def work(self) -> RunState:
         """Test until the search is over, the user stops it, or the host gives out."""

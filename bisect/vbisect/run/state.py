@@ -55,6 +55,11 @@ class RunState:
     _session_began: datetime | None = None
     _earlier_sessions: float = 0.0
 
+    @property
+    def begun(self) -> bool:
+        """Whether its first event is recorded."""
+        return self._session_began is not None
+
     def apply(self, event: Event) -> None:
         """Take one event in. Raises ``ValueError`` or ``KeyError`` when it is malformed."""
         self._take(event)
