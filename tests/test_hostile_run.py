@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import tomli_w
 
-from driving import Vbisect
+from driving import NO_ENGINE, Vbisect
 from made import VERSIONS, failed, passed, settings, state
 from standin.index import PackageIndex
 from vbisect.commands.run import old_run
@@ -33,6 +33,7 @@ from vbisect.run.journal import EventKind, Journal
 from vbisect.run.records import Finding, Status
 from vbisect.run.settings import RunSettings
 from vbisect.run.state import load_state
+from vbisect.run.trust import what_would_run
 
 PRIVATE = "private words"
 
@@ -418,16 +419,36 @@ CODE = {
 def sent(
     command: Callable[..., Vbisect], family_index: PackageIndex, tmp_path: Path
 ) -> tuple[Vbisect, Path]:
-    """The command, and a run that somebody sent: over, so that going on with it takes no time."""
-    run_dir = write_run(tmp_path / "sent" / "r", **CODE)
+    """The command, and a run that somebody sent; no engine is there, so going on ends at once."""
+    docker = DockerSettings(image_repo="a/b", gpus="none", host=f"unix://{NO_ENGINE}")
+    run_dir = write_run(tmp_path / "sent" / "r", **CODE, runtime="docker", docker=docker)
     edited(
         run_dir,
         lambda data: data["candidates"][0]["wheels"]["cpu"].update(index="https://evil.example/x"),
     )
+    return command(family_index), run_dir
+
+
+def test_a_run_of_somebody_else_that_is_over_is_told(sent: tuple[Vbisect, Path]) -> None:
+    """Nothing would be run: nothing is asked, and nothing written."""
+    vbisect, run_dir = sent
     over = Finding(status=Status.INCONCLUSIVE, message="it is over")
     with Journal(run_dir) as journal:
         journal.append(EventKind.RUN_FINISHED, finding=over.model_dump(mode="json"))
-    return command(family_index), run_dir
+    before = tree(run_dir)
+    done = vbisect.resume(run_dir)
+    assert (done.returncode, done.json["message"], done.stderr) == (3, "it is over", "")
+    assert tree(run_dir) == before
+
+
+def test_what_is_not_shown_is_counted() -> None:
+    """The end of a command too long for a line cannot be overlooked."""
+    shown = CommandSettings(command=("echo", "x" * 9_000, "; evil"))
+    hidden = CommandSettings(command=("echo", "x" * 20_000, "; evil"))
+    assert "; evil" in "".join(what_would_run(settings(n_choices=None, command=shown)))
+    lines = [x for x in what_would_run(settings(n_choices=None, command=hidden)) if "echo" in x]
+    assert len(lines) == 1
+    assert lines[0].endswith("x… AND 10014 CHARACTERS MORE, NOT SHOWN")
 
 
 def test_a_run_of_somebody_else_is_shown_and_not_run(sent: tuple[Vbisect, Path]) -> None:
@@ -437,7 +458,7 @@ def test_a_run_of_somebody_else_is_shown_and_not_run(sent: tuple[Vbisect, Path])
     done = vbisect.resume(run_dir, HF_TOKEN="hf_" + "x" * 20)
     assert (done.returncode, done.stdout) == (2, "")
     for words in (
-        f"{run_dir} was not begun by you on this host:",
+        f"{run_dir} was not begun by you on this host, as far as the cache knows:",
         "command   /bin/sh -c 'touch /tmp/vbisect-was-run'",
         "variable  LD_PRELOAD=/tmp/evil.so",
         "index     https://evil.example/x",
@@ -448,8 +469,9 @@ def test_a_run_of_somebody_else_is_shown_and_not_run(sent: tuple[Vbisect, Path])
     assert done.stderr.splitlines()[-1] == last
     assert tree(run_dir) == before
     trusted = vbisect("run", "--resume", run_dir, "--json", "--trust")
-    assert (trusted.returncode, trusted.json["message"]) == (3, "it is over")
-    assert vbisect.resume(run_dir).returncode == 3
+    assert trusted.returncode == 4
+    assert "answers at" in trusted.json["message"]
+    assert vbisect.resume(run_dir).returncode == 4
     edited(run_dir, lambda data: data["model_env"].update(LD_PRELOAD="/tmp/other.so"))
     assert vbisect.resume(run_dir).returncode == 2, "other settings are another run"
 
@@ -458,7 +480,7 @@ def test_a_terminal_is_asked(sent: tuple[Vbisect, Path]) -> None:
     """And only a yes is one."""
     vbisect, run_dir = sent
     words = [sys.executable, "-m", "vbisect", "run", "--resume", str(run_dir), "--json"]
-    for answer, code in ((b"\n", 2), (b"n\n", 2), (b"y\n", 3)):
+    for answer, code in ((b"\n", 2), (b"n\n", 2), (b"y\n", 4)):
         ours, theirs = pty.openpty()
         try:
             os.write(ours, answer)
@@ -490,11 +512,11 @@ def test_a_run_that_this_user_began_is_known_wherever_it_lies(
     assert done.returncode == 4
     script.write_text("#!/bin/sh\nexit 0\n")
     moved = shutil.move(done.run_dir, tmp_path / "moved")
+    elsewhere = vbisect.resume(moved, VBISECT_CACHE_DIR=str(tmp_path / "another's"))
+    assert elsewhere.returncode == 2
     again = vbisect.resume(moved)
     assert again.returncode == 1, again.stderr
     assert "going on with: vbisect run --from 0.27.1 --to 0.28.0" in again.stderr
-    elsewhere = vbisect.resume(moved, VBISECT_CACHE_DIR=str(tmp_path / "another's"))
-    assert elsewhere.returncode == 2
 
 
 def test_recorded_versions_are_candidates(run_dir: Path) -> None:

@@ -35,23 +35,30 @@ def new_run(options: RunOptions, results: Path) -> tuple[RunState, Path]:
 def old_run(run_dir: Path, *, trusted: bool) -> tuple[RunState, Path]:
     """Resume the run in ``run_dir``; its own settings hold.
 
-    One that this user did not begin on this host is run after a yes only, or when ``trusted``.
-    Raises ``UsageError`` without, and for one with links in it.
+    One that this user did not begin on this host is run after a yes only, or when ``trusted``; one
+    that is over is only told, and nothing is asked, run or written. Raises ``UsageError`` without a
+    yes, and for one with links in it.
     """
     with signals_as_interrupt():
         refuse_links(run_dir)
         if not is_ours(run_dir):
-            _agree(run_dir, trusted=trusted)
+            state, _ = load_state(run_dir)
+            if state.finding is not None and not state.finding.status.resumable:
+                return state, run_dir
+            _agree(state, run_dir, trusted=trusted)
         with progress() as display:
             state = resume_run(run_dir, display)
         _report(state, run_dir)
     return state, run_dir
 
 
-def _agree(run_dir: Path, *, trusted: bool) -> None:
+def _agree(state: RunState, run_dir: Path, *, trusted: bool) -> None:
     """Show what going on with the run of somebody else would run, and have a yes to it."""
-    state, _ = load_state(run_dir)
-    print(f"vbisect: {one_line(str(run_dir))} was not begun by you on this host:", file=sys.stderr)
+    print(
+        f"vbisect: {one_line(str(run_dir))} was not begun by you on this host, as far as the cache "
+        "knows:",
+        file=sys.stderr,
+    )
     for line in what_would_run(state.settings):
         print(line, file=sys.stderr, flush=True)
     if not trusted:

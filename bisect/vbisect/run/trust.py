@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,7 +39,14 @@ def is_ours(run_dir: Path) -> bool:
 
 def what_would_run(settings: RunSettings) -> list[str]:
     """All that going on with a run starts, sets, asks and hands on, a line each."""
-    return [f"  {name:<9} {one_line(text, _LONGEST)}" for name, text in _would_run(settings)]
+    return [f"  {name:<9} {_shown(text)}" for name, text in _would_run(settings)]
+
+
+def _shown(text: str) -> str:
+    """``text`` as a line; what is too long for one is counted, or its end could be overlooked."""
+    line = one_line(text, sys.maxsize)
+    more = len(line) - _LONGEST
+    return line if more <= 0 else f"{line[:_LONGEST]}… AND {more} CHARACTERS MORE, NOT SHOWN"
 
 
 def _entry(run_dir: Path) -> Path:
