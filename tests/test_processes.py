@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -15,7 +16,13 @@ import psutil
 import pytest
 
 from vbisect.errors import EngineLost
-from vbisect.processes import OWNER_VARIABLE, Guarded, end_orphans, scratch_directory
+from vbisect.processes import (
+    OWNER_VARIABLE,
+    Guarded,
+    end_orphans,
+    pip_command,
+    scratch_directory,
+)
 from vbisect.processes.scratch import remove_abandoned
 
 MARK = "VBISECT_TEST_MARK"
@@ -111,7 +118,7 @@ def test_the_environment_is_the_one_given(start: Start, tmp_path: Path) -> None:
     """Nothing of vbisect's own environment gets through; the mark by which it is found is new."""
     assert start("env", ONLY="this").wait(10) == 0
     names = {line.partition("=")[0] for line in (tmp_path / "log").read_text().splitlines()}
-    assert names - {"LC_CTYPE"} == {"PATH", MARK, "ONLY", "VBISECT_GUARD"}
+    assert names - {"LC_CTYPE"} == {"PATH", MARK, "ONLY", "VBISECT_GUARD", "SPT_NOENV"}
 
 
 def test_a_command_may_end_itself_within_the_grace(start: Start, tmp_path: Path) -> None:
@@ -244,6 +251,40 @@ def test_orphans_are_found_by_their_owner(tmp_path: Path, mark: str) -> None:
     finally:
         theirs.kill()
         theirs.wait()
+
+
+UNMARKED = """
+import os, subprocess, sys, time
+sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
+child = subprocess.Popen(sleep, env={}, start_new_session=True)
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def test_orphans_take_along_what_they_started(tmp_path: Path, mark: str) -> None:
+    """An engine may show another environment than its server, as one that sets its title does."""
+    marks = {MARK: mark, OWNER_VARIABLE: str(tmp_path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", UNMARKED], env={**os.environ, **marks}, stdout=subprocess.PIPE
+    ) as server:
+        assert server.stdout is not None
+        engine = psutil.Process(int(server.stdout.readline()))
+        try:
+            assert set(end_orphans(tmp_path)) == {server.pid, engine.pid}
+            until(lambda: not engine.is_running() or engine.status() == psutil.STATUS_ZOMBIE)
+        finally:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                engine.kill()
+
+
+def test_pip_takes_no_module_from_where_it_is_started(tmp_path: Path) -> None:
+    """The current directory may have been sent by anybody."""
+    (tmp_path / "ctypes.py").write_text("from pathlib import Path\nPath('executed').touch()\n")
+    done = subprocess.run(pip_command("--version"), cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("pip ")
+    assert not (tmp_path / "executed").exists()
 
 
 SCRATCH = """

@@ -20,6 +20,10 @@ _GUARD = Path(__file__).with_name("guard.py")
 _MARK = "VBISECT_GUARD"
 """Set in the environment of all below a guard, by which they are found when it is gone."""
 
+_KEEP_MARKS = {"SPT_NOENV": "1"}
+"""Keeps setproctitle, which vLLM uses, from writing titles over the environment that the kernel
+shows of a process, and so over the marks."""
+
 
 class Guarded:
     """A command in its own session, its output appended to ``log``.
@@ -47,7 +51,7 @@ class Guarded:
             [sys.executable, "-I", str(_GUARD), str(grace), str(log.absolute()), *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**environment, _MARK: self._mark},
+            env={**environment, **_KEEP_MARKS, _MARK: self._mark},
             cwd=directory,
             start_new_session=True,
         )

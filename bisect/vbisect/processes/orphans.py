@@ -28,11 +28,14 @@ def end_orphans(run_dir: Path) -> list[int]:
 
 
 def end_marked(variable: str, value: str) -> list[int]:
-    """Kill all other processes with ``variable=value`` in their environment; returns their ids."""
+    """Kill all other processes with ``variable=value`` in their environment, and all below those.
+
+    Returns their ids. What was started below may have another environment, or none that shows.
+    """
     import psutil
 
     ended: list[int] = []
-    while left := [p for p in psutil.process_iter() if _is_marked(p, variable, value)]:
+    while left := _marked(variable, value):
         for process in left:  # one of them may begin another meanwhile, which is marked too
             with suppress(psutil.NoSuchProcess):
                 process.kill()
@@ -41,6 +44,24 @@ def end_marked(variable: str, value: str) -> list[int]:
         if alive:
             break
     return ended
+
+
+def _marked(variable: str, value: str) -> list[psutil.Process]:
+    import psutil
+
+    everything = list(psutil.process_iter())
+    children: dict[int, list[psutil.Process]] = {}
+    for process in everything:
+        with suppress(psutil.Error):
+            if process.status() != psutil.STATUS_ZOMBIE:
+                children.setdefault(process.ppid(), []).append(process)
+    found = {p.pid: p for p in everything if _is_marked(p, variable, value)}
+    todo = list(found)
+    while todo:
+        below = [p for p in children.get(todo.pop(), ()) if p.pid not in found]
+        found |= {process.pid: process for process in below if process.pid != os.getpid()}
+        todo += [process.pid for process in below if process.pid != os.getpid()]
+    return list(found.values())
 
 
 def _is_marked(process: psutil.Process, variable: str, value: str) -> bool:

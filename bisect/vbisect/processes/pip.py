@@ -15,4 +15,5 @@ if os.getppid() == int(sys.argv.pop(1)):
 
 def pip_command(*arguments: str) -> list[str]:
     """The command line of ``pip ARGUMENTS``, for the thread that calls this to wait for."""
-    return [sys.executable, "-c", _RUN, str(os.getpid()), *arguments]
+    # -P: modules are not looked for in the current directory, which may be anybody's
+    return [sys.executable, "-P", "-c", _RUN, str(os.getpid()), *arguments]
