@@ -81,7 +81,7 @@ def _attempt(
             command,
             log=spec.log,
             environment=_environment(spec, vllm, scratch),
-            directory=spec.log.parent,
+            directory=scratch,  # Python imports from there, and the results may be anybody's
             grace=_GRACE_SECONDS,
         ) as process:
             # while what it wrote is still there

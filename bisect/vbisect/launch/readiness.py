@@ -27,6 +27,8 @@ _LARGEST_ANSWER = 1 << 20
 """Bytes of what a server says of itself."""
 LONGEST_BOOT_SECONDS = 7200
 """A server that logs for ever and never gets ready is given up after this long."""
+_END_SECONDS = 10
+"""How long the end is waited for of a server that was ready and no longer answers."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +63,15 @@ def wait_until_ready(
                 raise diagnose_exit(log, end, since)
             health = _health(client, base_url)
             if health == 200:
-                return Ready(
-                    model=_served_model(client, base_url), version=_version(client, base_url)
-                )
+                try:
+                    return Ready(
+                        model=_served_model(client, base_url), version=_version(client, base_url)
+                    )
+                except Untestable:
+                    end = _end(client, base_url, ended, given_up)
+                    if end is None:
+                        raise
+                    raise diagnose_exit(log, end, since) from None
             now = time.monotonic()
             grown = log.stat().st_size if log.exists() else 0
             # a server that answers logs these very requests, which is no sign of progress
@@ -82,6 +90,22 @@ def wait_until_ready(
                 )
             if given_up.wait(_POLL_SECONDS):
                 raise Cancelled
+
+
+def _end(
+    client: httpx.Client,
+    base_url: str,
+    ended: Callable[[], Ended | None],
+    given_up: threading.Event,
+) -> Ended | None:
+    """How a server ended that did not say what it is; ``None`` when it still answers, or lives."""
+    deadline = time.monotonic() + _END_SECONDS
+    while (end := ended()) is None and _health(client, base_url) is None:
+        if time.monotonic() > deadline:
+            break
+        if given_up.wait(_POLL_SECONDS):
+            raise Cancelled
+    return end
 
 
 def check_version(reported: str, wanted: str, built_version: str) -> None:
