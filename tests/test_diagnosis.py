@@ -189,6 +189,29 @@ def test_a_kill_without_a_word_came_from_outside(log: LogMaker) -> None:
     assert other.detail.startswith("signal 11: ")
 
 
+OWN_ENDS = [
+    "CRITICAL 03-01 12:00:00 [core_client.py:269] Got fatal signal from worker processes, shutting "
+    "down. See stack trace above for root cause issue.",
+    "CRITICAL 02-01 12:00:00 async_llm.py:56] AsyncLLM got SIGQUIT from worker processes, shutting "
+    "down. See stack trace above for root cause issue.",
+]
+
+
+@pytest.mark.parametrize("last", OWN_ENDS)
+def test_a_server_that_killed_itself_was_not_killed(log: LogMaker, last: str) -> None:
+    """The first releases of V1 end so, by signal 9, when a worker of theirs has failed."""
+    found = diagnose_exit(log(f"{BEFORE}KeyError: 'a layer'\n{last}\n"), Ended(-9))
+    assert found.reason is R.EXITED_BEFORE_READY
+    assert found.detail == "signal 9: KeyError: 'a layer'"
+
+
+@pytest.mark.parametrize("procs", ["{'EngineCore': -9}", "{'EngineCore_0': 1, 'EngineCore_1': -9}"])
+def test_an_engine_that_was_killed_is_told_by_its_server(log: LogMaker, procs: str) -> None:
+    """The server itself ends in good order then, which says as little of the release."""
+    found = diagnose_exit(log(BEFORE + AFTER.replace("{'EngineCore': 1}", procs)), Ended(1))
+    assert found.reason is R.KILLED
+
+
 MANY = 3_000_000  # three times what is read of a log
 HOSTILE = {
     "empty": b"",
@@ -200,6 +223,9 @@ HOSTILE = {
     "half a shortage": b"Available memory Free memory " * (MANY // 29),
     "half an error": b"a.b.Error" * (MANY // 9),
     "half a prefix": b"(APIServer" * (MANY // 10),
+    "half a death": b"Failed core proc(s): {" * (MANY // 22),
+    "full shared memory": b"/dev/shm: No space left on device " * (MANY // 34),
+    "full shared memories": b"/dev/shm: No space left on device\n" * (MANY // 34),
 }
 
 

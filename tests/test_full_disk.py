@@ -130,6 +130,28 @@ def test_a_log_that_tells_of_a_full_disk_is_the_hosts(tmp_path: Path) -> None:
         diagnose_exit(log, Ended(1))
 
 
+SHARED_MEMORY = [
+    "h:7:7 [0] NCCL WARN Error: failed to extend /dev/shm/nccl-Wx3yZ1 to 33030532 bytes, error: No "
+    "space left on device (28)",
+    "h:7:7 [0] misc/shmutils.cc:72 NCCL WARN Error while creating shared memory segment "
+    "/dev/shm/nccl-a (size 9637888), error: No space left on device (28)",
+    "RuntimeError: unable to write to file </torch_4021_1_2>: No space left on device (28)",
+    '  File "/usr/lib/python3.12/multiprocessing/shared_memory.py", line 111, in __init__\n'
+    "    os.ftruncate(self._fd, size)\nOSError: [Errno 28] No space left on device",
+]
+
+
+@pytest.mark.parametrize("text", SHARED_MEMORY)
+def test_full_shared_memory_is_no_full_disk(tmp_path: Path, text: str) -> None:
+    """How much of it a release takes is its own; others may do with what there is."""
+    log = tmp_path / "log"
+    log.write_text(f"{text}\n")
+    assert diagnose_exit(log, Ended(1)).reason is SkipReason.EXITED_BEFORE_READY
+    log.write_text(f"{text}\nTraceback:\n  File\n{NO_SPACE}\n")
+    with pytest.raises(HostError, match="/var/cache/vllm"):
+        diagnose_exit(log, Ended(1))
+
+
 def test_half_an_event_is_never_left_in_a_journal(disk: Path) -> None:
     """What could not be written whole is not there at all, and the next event is."""
     settings().write(disk)

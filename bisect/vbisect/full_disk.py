@@ -16,6 +16,10 @@ from vbisect.reasons import Untestable
 WORDS = re.compile(r"No space left on device|Disk quota exceeded|os error 28\b", re.IGNORECASE)
 """What programs say of it; uv gives the system's number."""
 
+_SHARED_MEMORY = re.compile(
+    r"/dev/shm|shared[ _]memory|unable to write to file </torch_", re.IGNORECASE
+)
+
 _ENOUGH = 1 << 20
 """Bytes: the log of a server that boots is smaller, and so is all that a trial writes."""
 
@@ -23,6 +27,20 @@ _ENOUGH = 1 << 20
 def is_full(error: OSError) -> bool:
     """Whether it was for want of room that something could not be written."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def line_about(text: str) -> str | None:
+    """The first line of ``text`` that tells of a full disk, if any.
+
+    Shared memory is full in the same words (NCCL, torch), and how much a release needs is its own.
+    In a traceback the place stands up to two lines above.
+    """
+    above: tuple[str, ...] = ()
+    for line in text.split("\n") if WORDS.search(text) else ():
+        if WORDS.search(line) and not any(map(_SHARED_MEMORY.search, (*above, line))):
+            return line
+        above = (*above[-1:], line)
+    return None
 
 
 @contextmanager

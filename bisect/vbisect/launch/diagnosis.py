@@ -66,6 +66,8 @@ _PREFIX = re.compile(
 )
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _CONSEQUENCE = "Engine core initialization failed"
+_OWN_END = re.compile(r"got (?:fatal signal|SIGQUIT) from worker", re.IGNORECASE)
+_ENGINE_KILLED = re.compile(r"Failed core proc\(s\): \{[^}\n]{0,500}: -9\b")
 
 
 def known_cause(log: Path, since: int = 0) -> Untestable | None:
@@ -81,10 +83,9 @@ def cause_in(text: str) -> Untestable | None:
 
     Raises ``HostError`` where that is a full disk.
     """
-    if match := full_disk.WORDS.search(text):
-        raise HostError(
-            f"The disk is full: {_line_of(text, match)}. Free space there, then resume the run."
-        )
+    if (line := full_disk.line_about(text)) is not None:
+        told = one_line(_PREFIX.sub("", line))
+        raise HostError(f"The disk is full: {told}. Free space there, then resume the run.")
     for reason, pattern in _COMPILED:
         if match := pattern.search(text):
             return Untestable(reason, _line_of(text, match))
@@ -106,12 +107,25 @@ def diagnose_exit(log: Path, ended: Ended, since: int = 0) -> Untestable:
     cause = known_cause(log, since)
     if cause is not None:
         return cause
-    if ended.code == -9:
+    if ended.code == -9 and not ended_itself(log, since):
         return Untestable(
             SkipReason.KILLED,
             "killed by signal 9 without a word, which is mostly the kernel running out of memory",
         )
+    if _ENGINE_KILLED.search(read_log(log, since)):
+        return Untestable(
+            SkipReason.KILLED,
+            "its engine was killed by signal 9, which is mostly the kernel running out of memory",
+        )
     return Untestable(SkipReason.EXITED_BEFORE_READY, f"{ended}: {last_words(log, since)}")
+
+
+def ended_itself(log: Path, since: int = 0) -> bool:
+    """Whether a server that ended by signal 9 sent it to itself.
+
+    The first releases of V1 do (``v1/engine/core_client.py``) when a process of theirs has failed.
+    """
+    return _OWN_END.search(read_log(log, since)) is not None
 
 
 def last_words(log: Path, since: int = 0) -> str:

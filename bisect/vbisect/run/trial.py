@@ -18,7 +18,7 @@ from vbisect.errors import Cancelled
 from vbisect.files import write_whole
 from vbisect.full_disk import with_room_in
 from vbisect.launch import LaunchSpec, Server
-from vbisect.launch.diagnosis import known_cause
+from vbisect.launch.diagnosis import ended_itself, known_cause
 from vbisect.launch.engine_version import engine_version
 from vbisect.launch.server import Ended
 from vbisect.paths import cache_root
@@ -242,7 +242,7 @@ class _Trial:
     def _raise_if_killed(self, server: Server) -> None:
         """What a command says of a server that was killed meanwhile is nothing of its release."""
         ended = None if server.listens() else server.wait(_DEATH_SECONDS)
-        if ended is not None and (killed := _killed(ended)) is not None:
+        if ended is not None and (killed := self._killed(ended, server)) is not None:
             raise killed
 
     @contextmanager
@@ -362,13 +362,23 @@ class _Trial:
         cause = None if ended.out_of_memory else known_cause(self._log, since=server.log_bytes)
         if cause is not None:
             raise cause
-        if (killed := _killed(ended)) is not None:
+        if (killed := self._killed(ended, server)) is not None:
             raise killed
         return Observation(
             passed=False,
             kind=FailureKind.CRASHED,
             signature=f"the server died on the request ({ended})",
         )
+
+    def _killed(self, ended: Ended, server: Server) -> Untestable | None:
+        """The skip of a server that did not end of its own doing while it was asked."""
+        if ended.out_of_memory:
+            told = "killed while answering by the kernel, which ran out of memory"
+            return Untestable(SkipReason.OUT_OF_MEMORY, told)
+        if ended.code == -9 and not ended_itself(self._log, since=server.log_bytes):
+            told = "killed while answering by signal 9, mostly for memory"
+            return Untestable(SkipReason.KILLED, told)
+        return None
 
     def record(self, outcome: Outcome, skip: Untestable | None = None) -> TrialRecord:
         """The record of this trial as it stands; an interrupted boot is a boot of its own."""
@@ -441,17 +451,6 @@ class _Trial:
             return action()
         finally:
             self.seconds[name] = time.monotonic() - began
-
-
-def _killed(ended: Ended) -> Untestable | None:
-    """The skip of a server that did not end of its own doing while it was asked."""
-    if ended.out_of_memory:
-        told = "killed while answering by the kernel, which ran out of memory"
-        return Untestable(SkipReason.OUT_OF_MEMORY, told)
-    if ended.code == -9:
-        told = "killed while answering by signal 9, mostly for memory"
-        return Untestable(SkipReason.KILLED, told)
-    return None
 
 
 def _probe(settings: NChoicesSettings | CommandSettings) -> Probe:
