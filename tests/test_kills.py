@@ -67,6 +67,11 @@ def came(kind: str, version: str = "78.0") -> Callable[[list[dict[str, Any]]], b
     return lambda journal: any(e["event"] == kind and e.get("version") == version for e in journal)
 
 
+def server_ready(event: dict[str, Any]) -> bool:
+    """Whether it tells of a server of the first release."""
+    return bool(event["event"] == "server_ready" and event["version"] == "78.0")
+
+
 def kill(found: Callable[[], dict[int, str]], like: Callable[[str], bool]) -> dict[int, str]:
     """SIGKILL the processes with such a command line; all that were there then."""
 
@@ -168,6 +173,17 @@ def test_a_lost_guard_is_no_lost_server(vbisect: Vbisect, moment: str) -> None:
     done = as_undisturbed(started)
     assert any("The guard of vllm was killed" in note for note in done.json["notes"])
     assert counts(run_dir, "trial_started") == {**TESTED, "78.0": 2}
+
+
+def test_a_lost_guard_is_not_counted_as_a_kill(vbisect: Vbisect) -> None:
+    """A server that is killed after it, once, is booted again all the same."""
+    started = vbisect.start(*RUN)
+    run_dir = started.until(came("observation"))
+    kill(lambda: owned(run_dir), lambda line: "guard.py" in line)
+    started.until(lambda journal: sum(map(server_ready, journal)) == 2)
+    kill(lambda: owned(run_dir), lambda line: " serve " in line and "guard.py" not in line)
+    as_undisturbed(started)
+    assert counts(run_dir, "trial_started") == {**TESTED, "78.0": 3}
 
 
 @pytest.mark.parametrize("guard", [False, True])

@@ -150,25 +150,30 @@ class Trials:
 
     def _trial(self, release: Release, given_up: threading.Event, slot: Slot) -> TrialRecord:
         """The record of a trial, begun again when the runtime was lost during it."""
-        for attempt in range(_LOST_TIMES):
+        lost_times = killed_times = 0
+        while True:
             losses = self._losses
             there = self._runtime.arrived([release]).get(release.version) == 1
             self._emit(EventKind.TRIAL_STARTED, version=release.version)
             try:
-                return self._attempt(release, given_up, slot, there, attempt + 1 < _KILLED_TIMES)
+                again = killed_times + 1 < _KILLED_TIMES
+                return self._attempt(release, given_up, slot, there, again)
             except EngineLost as lost:
                 if given_up.is_set():
                     raise Cancelled from None
-                if attempt == _LOST_TIMES - 1:
+                if isinstance(lost, _ServerKilled):
+                    killed_times += 1
+                else:
+                    lost_times += 1
+                if lost_times == _LOST_TIMES:
                     raise HostError(
                         f"{lost} That happened {_LOST_TIMES} times in one trial: look after "
                         "this host, then resume the run."
                     ) from None
-                again = f"The trial of {release.version} begins again once it is back."
-                self._emit(EventKind.NOTE, text=f"{lost} {again}")
+                then = f"The trial of {release.version} begins again once it is back."
+                self._emit(EventKind.NOTE, text=f"{lost} {then}")
                 self._recover(losses)
                 self._teardown.settle()  # what the lost trial opened writes into the same folder
-        raise AssertionError("the last attempt returns or raises")
 
     def _attempt(
         self, release: Release, given_up: threading.Event, slot: Slot, there: bool, again: bool
@@ -320,10 +325,14 @@ class Trials:
             self._emit(EventKind.NOTE, text=text)
 
 
+class _ServerKilled(EngineLost):
+    """The server was killed; what it ran from is still there."""
+
+
 def _lost_if_killed(record: TrialRecord | ControlRecord, again: bool) -> None:
-    """Raises ``EngineLost`` for a server that was killed, if its trial may begin ``again``."""
+    """Raises ``_ServerKilled`` for a server that was killed, if its trial may begin ``again``."""
     if again and record.reason is SkipReason.KILLED:
-        raise EngineLost(f"The server was lost: {record.detail}.")
+        raise _ServerKilled(f"The server was lost: {record.detail}.")
 
 
 def needless(state: RunState) -> list[Release]:
