@@ -148,6 +148,26 @@ def test_a_crash_can_be_the_bug(small: Callable[..., Vbisect]) -> None:
     assert any("died while it was being probed" in n for n in done.trials["70.0"]["notes"])
 
 
+OWN_END = "Got fatal signal from worker processes, shutting down."
+
+
+@pytest.mark.parametrize(
+    ("told", "code"), [(OWN_END, 0), ("EngineDeadError", 3)], ids=["itself", "from outside"]
+)
+def test_a_server_that_kills_itself_has_crashed(
+    small: Callable[..., Vbisect], told: str, code: int
+) -> None:
+    """As the first releases of V1 do; one that says nothing of it was killed by somebody."""
+    crash = Behaviour(fault="crash_on_request", fault_log=told, fault_exit=-signal.SIGKILL)
+    done = small({"70.0": crash, "70.1": Behaviour()}).run("--from", "70.0", "--to", "70.1", *QUICK)
+    assert done.returncode == code, done.stderr
+    trial = done.trials["70.0"]
+    if told == OWN_END:
+        assert (trial["outcome"], trial["failure_kind"]) == ("fail", "crashed")
+    else:
+        assert (trial["outcome"], trial["reason"]) == ("skip", "killed")
+
+
 def test_wrong_indices_can_be_the_bug(small: Callable[..., Vbisect]) -> None:
     vbisect = small({"70.0": Behaviour(fault="duplicate_index"), "70.1": Behaviour()})
     done = vbisect.run("--from", "70.0", "--to", "70.1", *QUICK, "--n", "2")

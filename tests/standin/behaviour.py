@@ -23,7 +23,7 @@ FAULTS = (
     "unhealthy",  # listens, /health stays 503
     "oom_before_ready",  # takes memory until the kernel kills it, or 1.5 GiB and `fault_exit`
     # ready, then not
-    "crash_on_request",  # dies on the first generation request
+    "crash_on_request",  # dies on the first generation request; `fault_exit` below 0: by a signal
     "oom_on_request",  # as oom_before_ready, on the first generation request
     "ready_then_exit",  # exits `exit_after_seconds` after its first healthy answer
     # ready, answers wrongly

@@ -130,6 +130,9 @@ class Handler(BaseHTTPRequestHandler):
         server, behaviour = self.server, self.server.behaviour
         if behaviour.fault == "crash_on_request":
             server.log.error(behaviour.fault_log or "vllm.v1.engine.exceptions.EngineDeadError")
+            if behaviour.fault_exit < 0:
+                os.kill(os.getpid(), -behaviour.fault_exit)
+                time.sleep(60)  # the signal comes when it comes
             os._exit(behaviour.fault_exit)
         if behaviour.fault == "oom_on_request":
             exhaust_memory()
