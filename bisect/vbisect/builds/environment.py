@@ -92,14 +92,6 @@ def finished_environment(request: EnvironmentRequest) -> Environment | None:
     return _finished(environments_root() / request.name)
 
 
-def ensure_environment(
-    request: EnvironmentRequest, *, cancel: threading.Event | None = None
-) -> Environment:
-    """As ``held_environment``, held no longer than until it is there."""
-    with held_environment(request, cancel=cancel) as environment:
-        return environment
-
-
 @contextmanager
 def held_environment(
     request: EnvironmentRequest, *, cancel: threading.Event | None = None

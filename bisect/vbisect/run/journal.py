@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from vbisect.errors import HostError, UsageError
 from vbisect.files import Below, append_to
-from vbisect.text import redact
+from vbisect.text import in_every_leaf, redact
 
 FILE_NAME = "journal.jsonl"
 
@@ -80,7 +80,7 @@ class Journal:
             "event": kind.value,
             "at": datetime.now(UTC).isoformat(),
             "elapsed": round(time.monotonic() - self._began, 3),
-            **_kept(fields),
+            **in_every_leaf(_kept, fields),
         }
         line = json.dumps(event, ensure_ascii=False, allow_nan=False) + "\n"
         unwritten = memoryview(line.encode("utf-8", errors="backslashreplace"))
@@ -189,14 +189,10 @@ def _number(value: Number) -> Number:
     return value
 
 
-def _kept(value: Any) -> Any:
-    """``value`` as it is kept: no secrets in any text, and no number that is none."""
-    if isinstance(value, str):
-        return redact(value)
-    if isinstance(value, dict):
-        return {_kept(name): _kept(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_kept(each) for each in value]
-    if isinstance(value, int | float) and not abs(value) <= _MOST:
+def _kept(leaf: Any) -> Any:
+    """A text without secrets, and no number that is none."""
+    if isinstance(leaf, str):
+        return redact(leaf)
+    if isinstance(leaf, int | float) and not abs(leaf) <= _MOST:
         return None
-    return value
+    return leaf

@@ -9,8 +9,8 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-from vbisect.builds import Environment, EnvironmentRequest, Prefetcher
-from vbisect.builds.environment import finished_environment, held_environment, in_use
+from vbisect.builds import Environment, EnvironmentRequest, Prefetcher, held_environment
+from vbisect.builds.environment import finished_environment, in_use
 from vbisect.launch import LaunchSpec, Server, launch_process
 from vbisect.paths import with_tilde
 from vbisect.processes import end_orphans
