@@ -10,6 +10,7 @@ import time
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from vbisect.amounts import Timeout
 from vbisect.errors import Cancelled, ProbeAbort
 from vbisect.probes.interface import FailureKind, Observation, ProbeTarget
 from vbisect.processes import OWNER_VARIABLE, Guarded
@@ -28,7 +29,7 @@ class CommandSettings(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     command: tuple[str, ...] = Field(min_length=1)
-    timeout: float = Field(600, gt=0, le=1e9)
+    timeout: Timeout = 600
 
 
 class CommandProbe:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from vbisect.amounts import Amount, Timeout
 from vbisect.connections import TooLarge
 from vbisect.files import append_to, write_whole
 from vbisect.probes.answers import (
@@ -77,11 +78,11 @@ class NChoicesSettings(BaseModel):
     stream: bool = False
     temperature: float = Field(0.7, ge=0, allow_inf_nan=False)
     top_p: float = Field(0.9, gt=0, le=1)
-    max_tokens: int = Field(16, ge=1, le=10**9)
+    max_tokens: Amount = 16
     seed: int | None = None
     logprobs: bool = False
     image: str | None = None
-    request_timeout: float = Field(300, gt=0, le=1e9)
+    request_timeout: Timeout = 300
 
 
 class NChoicesProbe:

@@ -8,6 +8,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from vbisect.amounts import Amount
 from vbisect.probes.interface import Probe
 from vbisect.probes.n_choices import Endpoint, NChoicesProbe, NChoicesSettings
 from vbisect.probes.refusal import RefusalProbe
@@ -37,7 +38,7 @@ class Variation(BaseModel):
     seed: int | None = None
     logprobs: bool = False
     temperature: float | None = Field(None, ge=0, allow_inf_nan=False)
-    max_tokens: int | None = Field(None, ge=1, le=10**9)
+    max_tokens: Amount | None = None
     refused: bool = False
     specifier: Annotated[str, AfterValidator(_specifier)] = ""
 

@@ -9,15 +9,13 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from vbisect.amounts import MOST
 from vbisect.errors import UsageError
 from vbisect.launch.arguments import refuse_secrets
 from vbisect.probes import CommandSettings, Endpoint, NChoicesSettings, SuiteSettings, Variation
 from vbisect.probes.n_choices import GREEDY_BELOW
 from vbisect.probes.suite import variations
 from vbisect.run.options import RunOptions
-
-_MOST = 1e9
-"""More seconds than this no clock can wait for."""
 
 _LARGEST_N = 16384
 """vLLM's own default limit, VLLM_MAX_N_SEQUENCES, from 0.19 on."""
@@ -80,8 +78,8 @@ def check_amount(option: str, value: float) -> None:
     """Raise ``UsageError`` unless ``value`` is an amount of something, as of seconds."""
     if not value > 0:  # nor is "not a number"
         raise UsageError(f"{option} {value:g}: it must be above 0.")
-    if value > _MOST:
-        raise UsageError(f"{option} {value:g}: it must be at most {_MOST:g}.")
+    if value > MOST:
+        raise UsageError(f"{option} {value:g}: it must be at most {MOST:g}.")
 
 
 def _check_request(options: RunOptions) -> None:

@@ -7,6 +7,7 @@ from typing import Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from vbisect.amounts import Timeout
 from vbisect.errors import UsageError
 from vbisect.releases import Device, Release
 
@@ -38,7 +39,7 @@ class DockerSettings(BaseModel):
     build: BuildMode = "never"
     base_image: str | None = None
     disk_budget: int | None = Field(None, ge=0, lt=2**63)
-    pull_timeout: float = Field(300, gt=0, le=1e9)
+    pull_timeout: Timeout = 300
 
     @model_validator(mode="after")
     def _names_are_names(self) -> Self:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import shlex
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import tomli_w
 from packaging.specifiers import SpecifierSet
 from pydantic import Field, ValidationError
 
+from vbisect.amounts import Amount, Timeout
 from vbisect.errors import UsageError
 from vbisect.files import Below, write_whole
 from vbisect.launch import Limited
@@ -27,8 +28,6 @@ SCHEMA: Final = 1
 
 _LARGEST = 32 * 2**20
 """Bytes of a file of settings; one with a picture has some six million."""
-
-Amount = Annotated[int, Field(ge=1, le=10**9)]
 
 
 class RunSettings(Frozen):
@@ -81,7 +80,7 @@ class RunSettings(Frozen):
     log_args: tuple[Limited, ...] = ()
     serve_args: tuple[Limited, ...] = ()
     env: tuple[Limited, ...] = ()
-    boot_timeout: float = Field(600, gt=0, le=1e9)
+    boot_timeout: Timeout = 600
     releases_from: str
     notes: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()

@@ -1,0 +1,14 @@
+"""How large amounts may be, on the command line and in files: a clock can wait for no more."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+MOST = 10**9
+
+Amount = Annotated[int, Field(ge=1, le=MOST)]
+
+Timeout = Annotated[float, Field(gt=0, le=MOST)]
+"""Seconds."""
