@@ -170,3 +170,22 @@ def test_what_is_ignored_stays_ignored() -> None:
             signal.raise_signal(signal.SIGHUP)
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("module", ["termios", "typer"])
+@pytest.mark.parametrize("command", [("-m", "vbisect"), ("script",)], ids=["module", "script"])
+def test_an_interrupt_while_vbisect_is_imported_is_no_traceback(
+    command: tuple[str, ...], module: str, tmp_path: Path
+) -> None:
+    """It comes to whatever is imported then: to the first thing, and to the last."""
+    (tmp_path / f"{module}.py").write_text("raise KeyboardInterrupt\n")
+    script = [str(Path(sys.executable).with_name("vbisect"))]
+    done = subprocess.run(
+        [*(script if command == ("script",) else [sys.executable, *command]), "--version"],
+        env={"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (130, "")
+    assert "Traceback" not in done.stderr

@@ -23,6 +23,16 @@ _WRONG_USAGE = 2
 
 def main() -> None:
     """Run vbisect; errors a user can act on are one line, all others go to a log."""
+    try:
+        _prepare_streams()
+        from vbisect.cli import app
+    except KeyboardInterrupt:  # importing takes a moment
+        sys.exit(_interrupted())
+    sys.exit(run_app(app))
+
+
+def _prepare_streams() -> None:
+    """Have nothing fail because nobody reads, nor for what the encoding cannot hold."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # it was closed: nobody wants to read it
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
@@ -30,11 +40,6 @@ def main() -> None:
             setattr(sys, name, _for_people(getattr(sys, name)))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: a name may be no UTF-8
-    try:
-        from vbisect.cli import app
-    except KeyboardInterrupt:  # importing takes a moment
-        sys.exit(_interrupted())
-    sys.exit(run_app(app))
 
 
 def _is_terminal(stream: TextIO) -> bool:
