@@ -21,8 +21,10 @@ from vbisect.search import (
     Outcome,
     Seen,
     Verdict,
+    boot_context,
     conclude_seen,
     is_over,
+    judge_boot,
     next_picks,
     pointless,
 )
@@ -85,14 +87,23 @@ class Searcher:
 
     def _observe(self, index: int) -> tuple[Outcome, Counts]:
         outcome = self.world[index]
-        if outcome is S or self.flaking is None:
-            return outcome, STEADY.get(outcome, Counts())
+        if outcome is S:
+            return outcome, Counts()
+        if self.flaking is None:
+            return outcome, self._until_judged(index, Counts(outcome is P, outcome is F))
         if self.flaking.random() < 0.3:
             outcome = self.flaking.choice([P, F])
         if self.flaking.random() < 0.5:
             return outcome, STEADY[outcome]
         passes, fails = self.flaking.randrange(9), self.flaking.randrange(1, 9)
         return (outcome if passes else F), Counts(passes, fails)
+
+    def _until_judged(self, index: int, each: Counts) -> Counts:
+        context = boot_context(self.aim, self.seen, index, self.costs)
+        counts = each
+        while judge_boot(counts, context) is None:
+            counts = counts.plus(each)
+        return counts
 
     def _cancel(self) -> None:
         stale = pointless(self.aim, self.seen)
