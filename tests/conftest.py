@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +22,11 @@ CONTAINER_PARTS = {"engine", "own_engine", "registry", "images", "proxy"}
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-settings.register_profile("vbisect", deadline=None)  # a busy machine is no failure
+# a busy machine is no failure; examples are drawn anew each time, in CI the same for one commit,
+# so that a change is judged by what it changed
+settings.register_profile(
+    "vbisect", deadline=None, derandomize=bool(os.environ.get("VBISECT_CI")), print_blob=True
+)
 settings.load_profile("vbisect")
 
 
