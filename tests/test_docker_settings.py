@@ -9,6 +9,7 @@ import pytest
 
 from made import settings
 from vbisect.errors import UsageError
+from vbisect.launch import Limited
 from vbisect.launch.container_settings import command_line
 from vbisect.releases import Device, Release
 from vbisect.releases.cuda import DriverFit, driver_fit, driver_needed
@@ -71,7 +72,7 @@ def test_an_image_of_one_version() -> None:
 
 def test_image_names() -> None:
     made = docker_settings(
-        DockerOptions(image_variant="cu129", image=("0.9.0=my/vllm:x",)), Device.CUDA
+        DockerOptions(image_variant=("cu129",), image=("0.9.0=my/vllm:x",)), Device.CUDA
     )
     assert made.image_of(Release(version="0.8.5", wheels={})) == "vllm/vllm-openai:v0.8.5-cu129"
     assert made.image_of(Release(version="0.9.0", wheels={})) == "my/vllm:x"
@@ -83,11 +84,25 @@ def test_image_names() -> None:
     )
 
 
+def test_a_variant_can_be_for_some_versions_only() -> None:
+    """The driver runs CUDA 12.8 of older images, and of newer ones only the variant."""
+    words = ("cu129; >=0.20", "x86_64; >=0.9,<0.11")
+    made = docker_settings(DockerOptions(image_variant=words), Device.CUDA)
+    tags = [made.image_of(Release(version=v, wheels={})) for v in ("0.8.5", "0.10.0", "0.20.0")]
+    assert [tag.partition(":")[2] for tag in tags] == ["v0.8.5", "v0.10.0-x86_64", "v0.20.0-cu129"]
+    recorded = made.model_dump(mode="json")
+    assert DockerSettings.model_validate(recorded) == made
+    # as runs were recorded when there was one variant for all
+    older = DockerSettings.model_validate({**recorded, "image_variant": "cu129"})
+    assert older.variant_of("0.8.5") == "cu129"
+
+
 @pytest.mark.parametrize(
     "options",
     [
         DockerOptions(image_repo="vllm/vllm-openai:v0.8.5"),
-        DockerOptions(image_variant="cu 129"),
+        DockerOptions(image_variant=("cu 129",)),
+        DockerOptions(image_variant=("cu129; newer",)),
         DockerOptions(pull_timeout=0),
         DockerOptions(pull_timeout=float("nan")),
         DockerOptions(build="sometimes"),
@@ -109,7 +124,7 @@ def test_the_line_that_repeats_a_run_names_what_is_not_the_default() -> None:
     docker = DockerSettings(
         host="ssh://gpu01",
         image_repo="vllm/vllm-openai-cpu",
-        image_variant="x86_64",
+        image_variant=(Limited(text="cu129", specifier=">=0.20"), Limited(text="x86_64")),
         images={"0.28.0": "my/vllm:x"},
         gpus="none",
         memory=64 * 10**9,
@@ -121,6 +136,7 @@ def test_the_line_that_repeats_a_run_names_what_is_not_the_default() -> None:
     words = shlex.split(settings(runtime="docker", docker=docker).replay_command())
     said = dict(pairwise(words))
     assert said["--docker-host"] == "ssh://gpu01"
+    assert [b for a, b in pairwise(words) if a == "--image-variant"] == ["cu129; >=0.20", "x86_64"]
     assert said["--image"] == "0.28.0=my/vllm:x"
     assert said["--memory"] == "64000000000"
     assert (said["--build"], said["--base-image"]) == ("auto", "debian:12")

@@ -69,7 +69,7 @@ def full(**changed: Any) -> RunSettings:
     docker = DockerSettings(
         host="ssh://me@there",
         image_repo="a/b",
-        image_variant="cu129",
+        image_variant=(Limited(text="cu129", specifier=">=0.20"),),
         images={"0.28.0": "a/b:c"},
         gpus="0,1",
         memory=2**30,

@@ -123,8 +123,11 @@ def run(
         ),
     ] = None,
     image_variant: Annotated[
-        str | None,
-        typer.Option(help="cu129, x86_64, …: the end of a tag.", rich_help_panel="Containers"),
+        list[str] | None,
+        typer.Option(
+            help="VARIANT[; SPECIFIER] of a tag, as in 'cu129; >=0.20'. Repeatable.",
+            rich_help_panel="Containers",
+        ),
     ] = None,
     image: Annotated[
         list[str] | None,
@@ -215,7 +218,7 @@ def run(
             docker=DockerOptions(
                 docker_host=docker_host,
                 image_repo=image_repo,
-                image_variant=image_variant,
+                image_variant=tuple(image_variant) if image_variant else None,
                 image=tuple(image) if image else None,
                 gpus=gpus,
                 memory=memory,

@@ -18,21 +18,26 @@ from vbisect.releases.release import Release
 from vbisect.releases.source import KnownReleases
 from vbisect.text import one_line
 
-_COMMIT_TAG = re.compile(r"nightly-([0-9a-f]{40})")
 _AT_ONCE = 8
 
 
 class NightlyImages:
-    """The nightly images of one repository.
+    """The nightly images of one repository, of one ``variant`` if any.
+
+    A variant is the end of a release's tag and the beginning of a nightly's: ``cu129-nightly``,
+    ``cu129-nightly-<commit>`` (vLLM's .buildkite/scripts/push-nightly-builds.sh).
 
     The versions of these builds are not known before they run. They are given one that says when
     they were made and from which commit: ``0.33.1.dev202611200312+g0123abcde``.
     """
 
-    def __init__(self, registry: Registry, repository: str, platform: str) -> None:
+    def __init__(
+        self, registry: Registry, repository: str, platform: str, variant: str | None = None
+    ) -> None:
         self._registry = registry
         self._repository = ImageReference.parse(repository)
         self._platform = platform
+        self._prefix = f"{variant}-" if variant else ""
         self._ends: set[str | None] = set()
 
     def resolve(self, asked: str, known: KnownReleases, notes: list[str]) -> Release:
@@ -69,35 +74,42 @@ class NightlyImages:
         later = {release.version: release for release in found if release.image not in self._ends}
         return tuple(r for r in later.values() if low < Version(r.version) < high)
 
-    def _pinned(self, tag: str, known: KnownReleases) -> Release:
+    def _pinned(self, nightly: str, known: KnownReleases) -> Release:
+        tag = self._prefix + nightly
         image = self._registry.image(self._repository.with_tag(tag), self._platform)
         commit = image.commit
-        if named := _COMMIT_TAG.fullmatch(tag):
-            commit = named[1]
+        if (named := self._commit_in(tag)) is not None:
+            commit = named
         elif commit is None:
             commit = self._commit_of(image.digest)
         return self._release(image.digest, commit, image.created, known)
 
     def _commit_of(self, digest: str) -> str | None:
         """The commit whose own tag points at the same image."""
-        tags = [tag for tag in self._registry.tags(self._repository) if _COMMIT_TAG.fullmatch(tag)]
+        tags = [tag for tag in self._registry.tags(self._repository) if self._commit_in(tag)]
         references = [self._repository.with_tag(tag) for tag in tags]
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             digests = pool.map(self._registry.digest, references)
         same = (tag for tag, found in zip(tags, digests, strict=True) if found == digest)
-        return next((tag.removeprefix("nightly-") for tag in same), None)
+        return next((self._commit_in(tag) for tag in same), None)
+
+    def _commit_in(self, tag: str) -> str | None:
+        """The commit that a tag of this variant names."""
+        named = re.fullmatch(f"{re.escape(self._prefix)}nightly-([0-9a-f]{{40}})", tag)
+        return named[1] if named else None
 
     def _by_commit(self, known: KnownReleases) -> Iterable[Release]:
         if self._repository.registry == DOCKER_HUB:
             # Docker Hub's own listing has the dates, and does not count as a pull
             return [
-                self._release(tag.digest, named[1], tag.updated, known)
+                self._release(tag.digest, commit, tag.updated, known)
                 for tag in listed(self._repository)
-                if tag.digest and (named := _COMMIT_TAG.fullmatch(tag.name))
+                if tag.digest and (commit := self._commit_in(tag.name))
             ]
-        tags = [tag for tag in self._registry.tags(self._repository) if _COMMIT_TAG.fullmatch(tag)]
+        tags = [tag for tag in self._registry.tags(self._repository) if self._commit_in(tag)]
+        names = [tag.removeprefix(self._prefix) for tag in tags]
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            return list(pool.map(lambda tag: self._pinned(tag, known), tags))
+            return list(pool.map(lambda name: self._pinned(name, known), names))
 
     def _release(
         self, digest: str, commit: str | None, created: datetime | None, known: KnownReleases

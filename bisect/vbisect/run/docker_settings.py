@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Literal, Self, get_args
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from vbisect.amounts import Timeout
 from vbisect.errors import UsageError
+from vbisect.launch.arguments import Limited
 from vbisect.releases import Device, Release
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
@@ -21,10 +22,16 @@ BuildMode = Literal["never", "auto", "always"]
 BUILD_MODES = get_args(BuildMode)
 
 
+def _limited(value: object) -> object:
+    """The one variant for all versions that older runs have recorded."""
+    return (Limited(text=value),) if isinstance(value, str) else value
+
+
 class DockerSettings(BaseModel):
     """The settings of ``--runtime docker``; sizes in bytes, ``None`` for the default.
 
-    ``images`` names the image of single versions. ``build`` is ``never``, ``auto`` (where the
+    Of ``image_variant`` the first one for a version counts; ``images`` names the image of single
+    versions. ``build`` is ``never``, ``auto`` (where the
     registry has no image of a release) or ``always``.
     """
 
@@ -32,7 +39,7 @@ class DockerSettings(BaseModel):
 
     host: str | None = None
     image_repo: str
-    image_variant: str | None = None
+    image_variant: Annotated[tuple[Limited, ...], BeforeValidator(_limited)] = ()
     images: dict[str, str] = {}
     gpus: str
     memory: int | None = Field(None, ge=_SMALLEST_MEMORY, lt=2**63)
@@ -47,8 +54,9 @@ class DockerSettings(BaseModel):
         from vbisect.registry.reference import ImageReference
 
         repository = ImageReference.parse(self.image_repo)
-        if self.image_variant:
-            repository.with_tag(f"v0.0.0-{self.image_variant}")
+        for variant in self.image_variant:
+            Limited.parse("--image-variant", str(variant))
+            repository.with_tag(f"{variant.text}-nightly-{'0' * 40}")
         for version, image in self.images.items():
             parse_image(f"{version}={image}")
         if self.base_image:
@@ -56,9 +64,15 @@ class DockerSettings(BaseModel):
         parse_gpus(self.gpus)
         return self
 
+    def variant_of(self, version: str) -> str | None:
+        """The variant of the images that is taken for ``version``."""
+        fitting = (limited.text for limited in self.image_variant if limited.applies_to(version))
+        return next(fitting, None)
+
     def image_of(self, release: Release) -> str:
         """The image of ``release``: its own where it is pinned to one, else by its moving tag."""
-        suffix = f"-{self.image_variant}" if self.image_variant else ""
+        variant = self.variant_of(release.version)
+        suffix = f"-{variant}" if variant else ""
         tagged = f"{self.image_repo}:v{release.version}{suffix}"
         return release.image or self.images.get(release.version) or tagged
 

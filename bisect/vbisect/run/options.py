@@ -13,7 +13,7 @@ class DockerOptions:
 
     docker_host: str | None = None
     image_repo: str | None = None
-    image_variant: str | None = None
+    image_variant: tuple[str, ...] | None = None
     image: tuple[str, ...] | None = None
     gpus: str | None = None
     memory: str | None = None

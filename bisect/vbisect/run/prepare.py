@@ -12,7 +12,7 @@ from vbisect import __version__
 from vbisect.engine import Engine, connect, engine_answers
 from vbisect.engine.images import plain_http_registries, platform_of
 from vbisect.errors import HostError, UsageError
-from vbisect.launch.arguments import parse_serve_argument, parse_variable, refuse_secrets
+from vbisect.launch.arguments import Limited, parse_serve_argument, parse_variable, refuse_secrets
 from vbisect.launch.request_log import log_arguments
 from vbisect.models.image import tiny_image_data_url
 from vbisect.paths import host_identity, with_tilde
@@ -79,7 +79,9 @@ def prepare(options: RunOptions) -> RunSettings:
         nightlies: Nightlies = NightlyWheels(device)
         if engine is not None and docker is not None:
             registry = stack.enter_context(Registry(plain_http=plain_http_registries(engine)))
-            nightlies = NightlyImages(registry, docker.image_repo, platform_of(engine))
+            variant = docker.variant_of(known.newest.version)
+            repository = docker.image_repo
+            nightlies = NightlyImages(registry, repository, platform_of(engine), variant)
         request = RangeRequest(options.start, options.end, options.skip)
         chosen = select_range(request, known, nightlies)
     asked = asked.with_image(_image(picture, options, model))
@@ -192,13 +194,13 @@ def docker_settings(options: DockerOptions, device: Device) -> DockerSettings:
         )
     if options.pull_timeout is not None:
         check_amount("--pull-timeout", options.pull_timeout)
-    if options.image_variant:
-        repository.with_tag(f"v0.0.0-{options.image_variant}")
     budget = options.disk_budget
     return DockerSettings(
         host=options.docker_host,
         image_repo=repository.name,
-        image_variant=options.image_variant,
+        image_variant=tuple(
+            Limited.parse("--image-variant", value) for value in options.image_variant or ()
+        ),
         images=dict(parse_image(value) for value in options.image or ()),
         gpus=parse_gpus(options.gpus or ("all" if device is Device.CUDA else "none")),
         memory=parse_memory(options.memory) if options.memory else None,

@@ -258,7 +258,7 @@ def _docker_words(d: DockerSettings, device: Device) -> list[str]:
     words = ["--docker-host", d.host] if d.host else []
     if d.image_repo != default_image_repo(device):
         words += ["--image-repo", d.image_repo]
-    words += ["--image-variant", d.image_variant] if d.image_variant else []
+    words += _each("--image-variant", d.image_variant)
     words += _each("--image", tuple(f"{version}={ref}" for version, ref in d.images.items()))
     words += ["--gpus", d.gpus]
     words += ["--memory", str(d.memory)] if d.memory else []

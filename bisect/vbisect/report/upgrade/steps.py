@@ -121,7 +121,7 @@ def _has_the_usual_cuda(state: RunState, versions: list[str]) -> bool:
     """
     docker = state.settings.docker
     if docker is not None and (
-        docker.image_variant or not docker.images.keys().isdisjoint(versions)
+        any(map(docker.variant_of, versions)) or not docker.images.keys().isdisjoint(versions)
     ):
         return False
     return state.settings.device is Device.CUDA
