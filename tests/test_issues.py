@@ -198,6 +198,7 @@ def test_a_greedy_request_for_several_is_not_repeated() -> None:
     assert [p.refused is None for p in proposals] == [True, False]
     assert read("temperature=0", "--temperature") == []
     assert read("n=1, temperature=0", "--temperature") == ["0"]
+    assert read("n=8, temperature=1e-6", "--temperature") == ["1e-06"], "0.01 to vLLM: not greedy"
 
 
 @pytest.mark.parametrize(

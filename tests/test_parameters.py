@@ -215,6 +215,24 @@ def test_a_greedy_request_gets_another_top_p() -> None:
     assert compared([greedy], [{**greedy, "top_p": 1.0}]).status is ParametersStatus.RECEIVED
 
 
+@pytest.mark.parametrize(
+    ("sent", "there", "status"),
+    [
+        (0.005, 0.01, "received"),
+        (1e-6, 0.01, "received"),
+        (0.0, 0.01, "different"),
+        (0.02, 0.01, "different"),
+        (0.005, 0.005, "different"),
+    ],
+)
+def test_vllm_raises_a_temperature_that_is_nearly_none(
+    sent: float, there: float, status: str
+) -> None:
+    """So the log of every release has another one, and nothing was lost on the way."""
+    asked = {**SENT, "temperature": sent}
+    assert compared([asked], [{**SENT, "temperature": there}]).status == status
+
+
 def test_parameters_are_compared_by_vllms_names() -> None:
     """A chat asks for log probabilities in two fields, of which vLLM makes one."""
     chat = {"messages": [], "n": 2, "seed": 7, "logprobs": True, "top_logprobs": 3, "stream": True}

@@ -141,6 +141,7 @@ def parsed(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> RunOptions:
 @example(RunOptions("0.27.1", "0.32.0", device="cpu", command=("/bin/sh", "--", "--json", "")))
 @example(RunOptions("0.27.1", "0.32.0", device="cpu", suite=True, bisect_on="stream"))
 @example(RunOptions("0.27.1", "0.32.0", device="cpu", suite=True, endpoint="generate"))
+@example(RunOptions("0.27.1", "0.32.0", device="cpu", suite=True, temperature=1e-6))
 def test_settings_survive_the_file_and_the_command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: RunOptions
 ) -> None:

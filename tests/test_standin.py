@@ -164,6 +164,10 @@ def test_answers_have_the_shapes_of_vllm(serve: Callable[..., Running]) -> None:
         "param": None,
         "code": 400,
     }
+    nearly = running.ask(n=2, temperature=0.001)
+    assert nearly.status_code == 200
+    assert "n=2" in running.log
+    assert "temperature=0.01" in running.log
     assert running.ask(model="x").json()["error"]["message"] == "The model `x` does not exist."
     assert running.ask(model="x").status_code == 404
     assert running.ask(n=0).status_code == 400

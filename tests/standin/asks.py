@@ -11,7 +11,8 @@ from typing import Any, Protocol
 from .behaviour import Behaviour
 
 MAX_N = 16384
-GREEDY_BELOW = 1e-5
+LEAST_TEMPERATURE = 0.01
+"""What any temperature between 0 and it is raised to, before the test for greedy sampling."""
 KINDS = {
     400: "BadRequestError",
     403: "PermissionDeniedError",
@@ -140,7 +141,7 @@ def check(
         id=PREFIX[endpoint] + str(header or body.get("request_id") or uuid.uuid4().hex[:16]),
         model=str(model),
         n=number("n", 1, int),
-        temperature=number("temperature", behaviour.default_temperature),
+        temperature=_raised(number("temperature", behaviour.default_temperature)),
         top_p=number("top_p", 1.0),
         max_tokens=number("max_tokens", number("max_completion_tokens", 16, int), int),
         seed=number("seed", None, int),
@@ -162,6 +163,10 @@ def _invalid(kind: str, name: str, text: str) -> Problem:
     return Problem(message, param=f"body.{name}", kind="Bad Request")
 
 
+def _raised(temperature: float) -> float:
+    return LEAST_TEMPERATURE if 0 < temperature < LEAST_TEMPERATURE else temperature
+
+
 def _verify(ask: Ask, limits: Limits) -> None:
     """The limits of vLLM's SamplingParams, in its words."""
     if ask.n < 1:
@@ -174,7 +179,7 @@ def _verify(ask: Ask, limits: Limits) -> None:
     if not 0 <= ask.temperature <= 2:
         text = f"temperature must be in [0, 2], got {ask.temperature}."
         raise Problem(text, param="temperature")
-    if ask.temperature < GREEDY_BELOW and ask.n > 1:
+    if ask.temperature == 0 and ask.n > 1:
         raise Problem(f"n must be 1 when using greedy sampling, got {ask.n}.")
     if ask.max_tokens < 1:
         raise Problem(f"max_tokens must be at least 1, got {ask.max_tokens}.", param="max_tokens")

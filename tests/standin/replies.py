@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .asks import GREEDY_BELOW, PREFIX, Ask, Problem
+from .asks import PREFIX, Ask, Problem
 from .behaviour import Behaviour
 
 
@@ -45,7 +45,7 @@ class Sampler:
     def choices(self, ask: Ask) -> list[Choice]:
         """The choices that `ask` is answered with. Not thread-safe: the caller holds a lock."""
         texts = random.Random(ask.seed) if ask.seed is not None else self._texts
-        if ask.temperature < GREEDY_BELOW:
+        if ask.temperature == 0:
             texts = random.Random(0)
         made: list[Choice] = []
         for index in range(ask.n * ask.prompts):

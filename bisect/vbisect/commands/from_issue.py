@@ -11,7 +11,6 @@ from vbisect.commands.consent import ask_to_run
 from vbisect.errors import UsageError
 from vbisect.github import GitHub, IssueReference
 from vbisect.issues import Proposal, Thread, fetch, propose, read_saved
-from vbisect.probes.n_choices import GREEDY_BELOW
 from vbisect.run.options import RunOptions
 from vbisect.text import one_line
 
@@ -59,7 +58,7 @@ def _unless_given(proposal: Proposal, options: RunOptions, given: Collection[str
     if options.suite and proposal.option in ("--n", "--stream"):
         return replace(proposal, refused="--suite asks several by itself")
     several = options.suite or any(n > 1 for n in options.n)
-    if several and proposal.option == "--temperature" and float(proposal.value or 0) < GREEDY_BELOW:
+    if several and proposal.option == "--temperature" and not float(proposal.value or 0):
         return replace(proposal, refused="vLLM refuses n > 1 where it samples greedily")
     if proposal.option in ("--serve-arg", "--env"):  # repeatable: the user's own is one of several
         own = {_first_word(text) for text in (*options.serve_args, *options.env)}

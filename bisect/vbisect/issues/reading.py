@@ -13,7 +13,6 @@ from vbisect.issues.requests import endpoints, parameters
 from vbisect.issues.taken import argument, variable
 from vbisect.issues.thread import Thread
 from vbisect.issues.versions import is_development, versions
-from vbisect.probes.n_choices import GREEDY_BELOW
 
 _MOST_COUNTS = 4
 """How many values of n are asked for."""
@@ -83,7 +82,7 @@ def _sampling(found: dict[str, list[Found[float | bool]]]) -> Iterator[Proposal]
     several = not counts or any(each.value > 1 for each in counts)
     for each in best(found.get("temperature", []))[:1]:
         taken = _taken("--temperature", _written(each.value), each.line)
-        greedy = several and each.value < GREEDY_BELOW
+        greedy = several and not each.value
         why = "vLLM refuses n > 1 where it samples greedily" if greedy else None
         if each.value > _HOTTEST:
             why = f"no temperature is above {_HOTTEST}"

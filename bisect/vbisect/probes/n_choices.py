@@ -26,9 +26,10 @@ from vbisect.probes.interface import NoResponse, Observation, ProbeTarget, SentR
 from vbisect.reasons import SkipReason, Untestable
 from vbisect.text import one_line, redact
 
-GREEDY_BELOW = 1e-5
-"""Below this temperature vLLM samples greedily: it refuses n > 1, and sets top_p itself
-(vllm/sampling_params.py, _SAMPLING_EPS)."""
+LEAST_TEMPERATURE = 0.01
+"""What vLLM makes of every temperature between 0 and this, before it looks whether to sample
+greedily: only at 0 it does, refuses n > 1 and sets top_p itself (0.7.3 … 0.33.0,
+vllm/sampling_params.py, _MAX_TEMP in SamplingParams.__post_init__)."""
 
 _PROMPT = "Write one short sentence about the sea."
 _SAMPLING = ("n", "temperature", "top_p", "max_tokens", "seed", "logprobs")
@@ -122,8 +123,8 @@ class NChoicesProbe:
     def request_body(self, model: str, n: int) -> dict[str, Any]:
         """The request, with every sampling parameter the verdict could depend on sent explicitly.
 
-        A model's own generation_config is applied to what is left out (from vLLM 0.8.0), and a
-        temperature near zero there would make vLLM refuse n > 1.
+        A model's own generation_config is applied to what is left out (from vLLM 0.8.0), and with a
+        temperature near zero there all choices would be nearly the same.
         """
         s = self._settings
         sampling: dict[str, Any] = {

@@ -13,7 +13,6 @@ from vbisect.amounts import MOST
 from vbisect.errors import UsageError
 from vbisect.launch.arguments import refuse_secrets
 from vbisect.probes import CommandSettings, Endpoint, NChoicesSettings, SuiteSettings, Variation
-from vbisect.probes.n_choices import GREEDY_BELOW
 from vbisect.probes.suite import variations
 from vbisect.run.options import RunOptions
 
@@ -131,10 +130,10 @@ def _check_suite(options: RunOptions, endpoint: Endpoint) -> None:
             raise UsageError(f"--suite asks {', '.join(names)} by itself: leave out {flag}.")
     if options.bisect_on is not None:
         one_of("--bisect-on", options.bisect_on, names)
-    if not options.temperature >= GREEDY_BELOW:
+    if not options.temperature:
         raise UsageError(
-            f"--temperature {options.temperature:g}: --suite asks for several choices, which vLLM "
-            "refuses without randomness."
+            "--temperature 0: --suite asks for several choices, which vLLM refuses without "
+            "randomness."
         )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from vbisect.launch.request_log import RequestLog
 from vbisect.probes import SentRequest
-from vbisect.probes.n_choices import GREEDY_BELOW
+from vbisect.probes.n_choices import LEAST_TEMPERATURE
 from vbisect.run.records import ParametersSeen, ParametersStatus
 
 _LAG_SECONDS = 5.0
@@ -98,9 +98,11 @@ def _differs(name: str, sent: dict[str, Any], received: dict[str, Any]) -> bool:
     """Whether the log has another value; a name that it does not have is no difference."""
     if name not in received:
         return False
-    if name == "top_p" and 0 <= sent.get("temperature", 1) < GREEDY_BELOW:
+    if name == "top_p" and sent.get("temperature") == 0:
         return False
     here, there = sent[name], received[name]
+    if name == "temperature" and 0 < (here or 0) < LEAST_TEMPERATURE:
+        here = LEAST_TEMPERATURE
     if here is None or there is None:
         return here is not there
     return not math.isclose(here, there, rel_tol=1e-6, abs_tol=1e-9)
