@@ -16,13 +16,23 @@ from markdown_it import MarkdownIt
 
 import hostile
 from made import TOKEN, failed, passed, releases, settings, skipped, state
+from test_sameness import CONTAINERS
 from vbisect.errors import UsageError
 from vbisect.launch import Limited
 from vbisect.probes import NChoicesSettings, SuiteSettings
 from vbisect.probes.n_choices import Endpoint
 from vbisect.probes.suite import variations
 from vbisect.reasons import SkipReason
-from vbisect.report.comment import GistLink, gist_files, is_ours, length, marker, to_comment
+from vbisect.releases import Device
+from vbisect.report.comment import (
+    GistLink,
+    gist_files,
+    is_ours,
+    length,
+    marker,
+    may_be_ours,
+    to_comment,
+)
 from vbisect.report.comment.strip import strip
 from vbisect.report.comment.text import prose
 from vbisect.report.html import to_html
@@ -391,6 +401,45 @@ def test_the_marker_is_that_of_the_question() -> None:
     assert (
         len({plain, marker(settings(env=(engine,))), marker(settings(serve_args=(engine,)))}) == 3
     )
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"runtime": "docker", "docker": CONTAINERS},
+        {"device": Device.CUDA},
+        {"tensor_parallel": 8},
+        {"slots_per_gpu": 2},
+        {"gpu_models": ("NVIDIA H20",)},
+        {"latest_deps": True},
+        {"failure": "returned 1 of"},
+        {"runtime": "docker", "docker": CONTAINERS.model_copy(update={"image_variant": "cu129"})},
+        {"runtime": "docker", "docker": CONTAINERS.model_copy(update={"memory": 10**10})},
+    ],
+    ids=str,
+)
+def test_servers_that_are_started_otherwise_have_a_comment_of_their_own(
+    changed: dict[str, Any], tmp_path: Path
+) -> None:
+    """The comment of one runtime or device never edits away that of another."""
+    assert len({marker(settings(**one)) for one in ({}, changed)}) == 2
+    body = to_comment(state(**changed), tmp_path).body
+    assert is_ours(body, settings(**changed))
+    assert not is_ours(body, settings())
+    elsewhere = {"host": "elsewhere", "model_path": "~/m", "jobs": 4, "boot_timeout": 9.0}
+    assert marker(settings(**changed)) == marker(settings(**{**elsewhere, **changed}))
+
+
+def test_an_older_comment_is_known_by_its_replay_line() -> None:
+    """Its marker says nothing of runtime, device or GPUs; the line to repeat it does."""
+    old = "<!-- vbisect: cbd0243ceea398e1c22af4e33462f76e -->"  # as it was made of these settings
+    for ran in ({}, {"tensor_parallel": 8}, {"device": Device.CUDA}):
+        body = f"{old}\r\n\r\nRepeat it:\n```text\n{settings(**ran).replay_command()}\n```\n"
+        assert not is_ours(body, settings(**ran))
+        for asks in ({}, {"tensor_parallel": 8}, {"device": Device.CUDA}):
+            assert may_be_ours(body, settings(**asks)) == (ran == asks)
+        assert not may_be_ours(body, settings(model="m"))
+        assert not may_be_ours(body.replace("vbisect run", "it"), settings(**ran))
 
 
 def test_the_marker_of_a_suite_is_that_of_its_request() -> None:

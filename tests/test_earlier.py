@@ -112,6 +112,9 @@ def test_a_run_that_somebody_sent_decides_nothing(tmp_path: Path) -> None:
     "changed",
     [
         {"device": Device.CUDA},
+        {"tensor_parallel": 8},
+        {"slots_per_gpu": 2},
+        {"gpu_models": ("NVIDIA H20",)},
         {"runtime": "docker", "docker": DockerSettings(image_repo="a/b", gpus="none")},
         {"model": "tiny:qwen2_5_vl"},
         {"model_path": "/models/other"},

@@ -205,7 +205,11 @@ def test_a_plan_reckons_with_this_hosts_times(
 ) -> None:
     """As learnt from earlier runs of the same model, runtime and device."""
     vbisect = command(index)
-    write(vbisect.results, "before", timed("1.0", fetch=30, boot=1000, request=3))
+    vbisect.cache.mkdir(parents=True, exist_ok=True)
+    (vbisect.cache / "host").write_text("this-host")
+    elsewhere = timed("1.0", fetch=7, boot=7, request=7)
+    write(vbisect.results, "sent", elsewhere, elsewhere, host="another-host")
+    write(vbisect.results, "before", timed("1.0", fetch=30, boot=1000, request=3), host="this-host")
     asked = ("--from", "60.0", "--to", "60.1", "--json", "--results", vbisect.results)
     plan = json.loads(vbisect("plan", *CPU, *asked).stdout)
     assert (plan["fetch"], plan["boot"], plan["request"]) == (30, 1000, 3)

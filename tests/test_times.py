@@ -75,6 +75,15 @@ def test_an_observation_of_several_requests_takes_as_long_as_all_of_them(tmp_pat
     assert learnt(tmp_path, n_choices=asked).request == 6, "two seconds each, unless known better"
 
 
+@pytest.mark.parametrize(("wrote", "asks"), [("there", "here"), (None, "here"), (None, None)])
+def test_another_host_tells_nothing(tmp_path: Path, wrote: str | None, asks: str | None) -> None:
+    """Nor does a run that does not say where it was, as those that are sent about."""
+    write(tmp_path, "a", timed("1.0", boot=7.0), host=wrote)
+    assert learnt(tmp_path, host=asks).boot == 150
+    write(tmp_path, "b", timed("1.0", boot=9.0))
+    assert learnt(tmp_path, host="here").boot == 9
+
+
 def test_the_median_of_what_was_measured(tmp_path: Path) -> None:
     """One odd trial moves nothing; each of the three is learnt by itself."""
     times = learnt(
@@ -186,7 +195,9 @@ def test_the_recorded_run_of_real_servers(tmp_path: Path) -> None:
     """A small model's first answer takes seconds there, every further one a tenth of a second."""
     shutil.copytree(RECORDED, tmp_path / RECORDED.name)  # beside it may lie runs of another host
     recorded = RunSettings.read(RECORDED)
-    made = recorded.model_copy(update={"run_id": "own"})
+    made = recorded.model_copy(update={"run_id": "own", "host": "here"})
+    assert learn(tmp_path, made, RunState(made)).earlier == (), "it is from elsewhere"
+    recorded.model_copy(update={"host": "here"}).write(tmp_path / RECORDED.name)
     times = learn(tmp_path, made, RunState(made))
     assert 0.05 < times.request < 0.2
     assert 50 < times.boot < 150

@@ -27,6 +27,7 @@ from vbisect.report.comment import (
     gist_files,
     is_ours,
     linked_gist,
+    may_be_ours,
     to_comment,
 )
 from vbisect.run.settings import RunSettings
@@ -165,13 +166,17 @@ class _Post:
             raise NotAllowed(f"{error} It has to be the token of a user.") from None
 
     def _earlier(self, login: str) -> PostedComment | None:
-        """vbisect's comment about the same question, by the same author."""
+        """vbisect's comment about the same question, by the same author; else an older one's."""
         settings: RunSettings = self.state.settings
+        older = None
         for comment in self.github.comments(self.issue):
-            own = comment.user is not None and comment.user.login == login
-            if own and is_ours(comment.body, settings):
+            if comment.user is None or comment.user.login != login:
+                continue
+            if is_ours(comment.body, settings):
                 return comment
-        return None
+            if older is None and may_be_ours(comment.body, settings):
+                older = comment
+        return older
 
     def _known_earlier(self) -> PostedComment | None:
         """The same as far as it can be known, which is said."""

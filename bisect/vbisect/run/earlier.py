@@ -1,9 +1,9 @@
 """Trials of earlier runs that count again, so that nothing known is tested twice.
 
-A trial counts again for the same release, build digest, probe, model, control, serve arguments,
-environment and device. What vbisect cannot compare does not count: a variable that was passed on by
-its name alone (a token's value changes no answer, so of those the name is enough), and a command or
-a local model whose files were changed after that run began.
+A trial counts again for the same release, build digest, probe, model, control and server, as
+``sameness`` says, on the same host. What vbisect cannot compare does not count: a variable that was
+passed on by its name alone, and a command or a local model whose files were changed after that run
+began.
 """
 
 from __future__ import annotations
@@ -21,17 +21,16 @@ from stat import S_ISDIR, S_ISREG
 
 from vbisect.errors import UsageError
 from vbisect.files import Below
-from vbisect.launch import effective_arguments, effective_environment
 from vbisect.locks import Locked, file_lock
 from vbisect.probes import FailureKind
 from vbisect.run.journal import FILE_NAME as JOURNAL
 from vbisect.run.journal import LARGEST, Event, EventKind, read_journal
 from vbisect.run.records import ControlRecord, TrialRecord
+from vbisect.run.sameness import trial_key
 from vbisect.run.settings import RunSettings
 from vbisect.run.state import replay
 from vbisect.run.trust import is_ours
 from vbisect.search import BootContext, Outcome, judge_boot
-from vbisect.text import is_secret_name
 
 MOST_RUNS = 200
 """How many run directories are looked at, those written to last."""
@@ -94,7 +93,7 @@ class EarlierTrials:
 
     def _alike(self, version: str) -> Iterator[tuple[EarlierRun, RunSettings]]:
         """The runs that test ``version`` as this one does, those written to last first."""
-        asked = _asked(self._settings, version)
+        asked = trial_key(self._settings, version)
         # what another host found may be due to its hardware
         if asked is None or self._changed == inf or self._settings.host is None:
             return
@@ -102,7 +101,7 @@ class EarlierTrials:
             settings = run.settings
             if settings is None or settings.host != self._settings.host:
                 continue
-            if _asked(settings, version) == asked and run.is_ours:
+            if trial_key(settings, version) == asked and run.is_ours:
                 yield run, settings
 
 
@@ -236,41 +235,6 @@ def _carries(control: ControlRecord, context: BootContext) -> bool:
     """Whether the control was asked often enough for this run."""
     crashed = control.failure_kind is FailureKind.CRASHED
     return crashed or judge_boot(control.observations.counts, context) is control.outcome
-
-
-def _asked(settings: RunSettings, version: str) -> tuple[object, ...] | None:
-    """All that a trial of ``version`` depends on but its build; ``None`` if that is not known."""
-    passed_on = {v.text for v in settings.env if "=" not in v.text and v.applies_to(version)}
-    arguments = (
-        *effective_arguments(settings.model_args, version),
-        *effective_arguments(settings.log_args, version),
-        *effective_arguments(settings.serve_args, version),
-    )
-    control = (
-        settings.control_model,
-        settings.control_path,
-        effective_arguments(settings.control_args, version),
-        settings.control_env,
-        settings.control_sees,
-    )
-    assigned = effective_environment((v for v in settings.env if "=" in v.text), version)
-    if not all(is_secret_name(name) for name in passed_on):
-        return None
-    return (
-        settings.device,
-        settings.runtime,
-        settings.model,
-        settings.model_path,
-        settings.n_choices,
-        settings.failure,
-        settings.suite,
-        settings.command,
-        control,
-        settings.log_args,  # without it the parameters were not looked for in the log
-        arguments,
-        {**settings.model_env, **assigned},
-        passed_on,
-    )
 
 
 def _changed(settings: RunSettings) -> float:

@@ -32,6 +32,7 @@ from vbisect.run.docker_settings import (
     parse_memory,
     parse_size,
 )
+from vbisect.run.gpus import OUTSIDE, list_gpus
 from vbisect.run.host import gpus
 from vbisect.run.model import (
     ResolvedModel,
@@ -105,6 +106,7 @@ def prepare(options: RunOptions) -> RunSettings:
         tensor_parallel=options.tensor_parallel,
         slots_per_gpu=options.slots_per_gpu,
         host=host,
+        gpu_models=_gpu_models(device, engine),
         runtime=runtime,
         device=device,
         docker=docker,
@@ -209,6 +211,13 @@ def docker_settings(options: DockerOptions, device: Device) -> DockerSettings:
         disk_budget=parse_size("--disk-budget", budget) if budget else None,
         pull_timeout=options.pull_timeout or 300,
     )
+
+
+def _gpu_models(device: Device, engine: Engine | None) -> tuple[str, ...]:
+    """The models of the GPUs that servers may be given, each once; none of a remote host's."""
+    if device is Device.CPU or (engine is not None and engine.remote):
+        return ()
+    return tuple(sorted({gpu.name for gpu in list_gpus().gpus if gpu.busy != OUTSIDE}))
 
 
 def _image(picture: str | None, options: RunOptions, model: ResolvedModel) -> str | None:

@@ -37,7 +37,8 @@ class RunSettings(Frozen):
     ``serve_args`` and ``env`` are the user's, ``model_args`` and ``model_env`` those the model
     and device need, ``log_args`` what has requests logged; ``boot_timeout`` is in seconds.
     ``picture`` is the file that the requests' image is from. ``host`` tells hosts apart, and
-    nothing else of them: the engine's identity, or that of the cache directory.
+    nothing else of them: the engine's identity, or that of the cache directory. ``gpu_models`` are
+    those of its GPUs, as far as they are known.
 
     The control is a second model that every release also serves; ``control_args`` and
     ``control_env`` are what it needs, and ``control_sees`` whether it can be sent a picture.
@@ -62,6 +63,7 @@ class RunSettings(Frozen):
     tensor_parallel: Amount = 1
     slots_per_gpu: Amount = 1
     host: str | None = None
+    gpu_models: tuple[str, ...] = ()
     runtime: str = "venv"
     device: Device
     latest_deps: bool = False

@@ -89,9 +89,9 @@ class Times:
 def learn(results: Path, settings: RunSettings, state: RunState) -> Times:
     """What testing takes here, by this run's trials and by earlier ones below ``results``.
 
-    Those count that had the same runtime, device and model. Each time is a median: of this run's
-    own trials once there are nine, filled up with the latest of earlier runs before. Runs that are
-    damaged or still at work are left out; nothing is raised about them.
+    Those count that had the same host, runtime, device and model. Each time is a median: of this
+    run's own trials once there are nine, filled up with the latest of earlier runs before. Runs
+    that are damaged or still at work are left out; nothing is raised about them.
     """
     return _times(tuple(_earlier(results, settings)), state)
 
@@ -103,6 +103,7 @@ def _earlier(results: Path, settings: RunSettings) -> Iterable[Spent]:
         for run in earlier_runs(results)
         if run.settings is not None
         and run.settings.run_id != settings.run_id
+        and run.settings.host == settings.host is not None
         and _kind(run.settings) == _kind(settings)
     )
     had = {"fetch": 0, "boot": 0, "request": 0}

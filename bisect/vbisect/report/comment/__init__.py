@@ -8,6 +8,7 @@ from vbisect.report.comment.render import (
     is_ours,
     linked_gist,
     marker,
+    may_be_ours,
     to_comment,
 )
 from vbisect.report.comment.text import length
@@ -21,5 +22,6 @@ __all__ = [
     "length",
     "linked_gist",
     "marker",
+    "may_be_ours",
     "to_comment",
 ]

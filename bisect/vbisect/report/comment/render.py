@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
@@ -20,6 +22,7 @@ from vbisect.report.comment.strip import strip
 from vbisect.report.comment.tables import trials_table, variations_table
 from vbisect.report.comment.text import MOST, block, code, length, prose
 from vbisect.report.templating import Filters, load_template
+from vbisect.run.sameness import asked_of_a_server, question
 from vbisect.run.scope import scope_of
 from vbisect.run.settings import RunSettings
 from vbisect.run.state import RunState
@@ -30,13 +33,8 @@ if TYPE_CHECKING:
 _GIST = re.compile(r"<!-- vbisect-gist: ([0-9a-f]{1,64}) ([0-9a-f]{32}) -->")
 _TRIALS, _VARIATIONS, _BUILDS, _REPLAY = 20_000, 6_000, 8_000, 4_000
 """The most characters of these parts; they leave a third of the comment to the logs."""
-_NO_QUESTION: dict[str, Any] = {
-    "timeout": True,
-    "request_timeout": True,
-    "request": {"request_timeout"},
-    "variations": True,
-}
-"""What of a probe may change and still ask the same; those of a suite follow from its request."""
+_STARTED_WITH = ("--runtime", "--device", "--tp", "--slots-per-gpu")
+_REPLAY_LINE = re.compile(r"^vbisect run .*$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -62,26 +60,56 @@ class Comment:
 
 
 def marker(settings: RunSettings) -> str:
-    """The first line of a comment: the same for every run that asks the same of the same model.
+    """The first line of a comment: the same for every run that asks the same of servers alike.
 
-    A server that is started otherwise, as with another engine, is another question; how long is
-    waited for it is none. No text of a server ever stands in a comment's first line.
+    A server that is started otherwise, as on another device or with another engine, is another
+    question; how long is waited for it is none. No text of a server ever stands in a comment's
+    first line.
     """
-    question = {
-        "probe": settings.probe.model_dump(
-            mode="json", exclude_defaults=True, exclude=_NO_QUESTION
-        ),
+    return _marker(question(settings))
+
+
+def is_ours(body: str, settings: RunSettings) -> bool:
+    """Whether a comment begins as one about this question does."""
+    return _first_line(body) == marker(settings)
+
+
+def may_be_ours(body: str, settings: RunSettings) -> bool:
+    """Whether a comment of an older vbisect is about this question, as far as it tells.
+
+    Its marker leaves out what a server is started with beside its arguments and environment; its
+    line to repeat it says the most of that. Edited, it has the marker of today.
+    """
+    older = {
+        "probe": asked_of_a_server(settings),
         "model": settings.model,
         "skeleton": settings.skeleton,
         "arguments": sorted(str(argument) for argument in settings.serve_args),
         "environment": sorted(str(variable) for variable in settings.env),
     }
-    return f"<!-- vbisect: {digest_of(question)} -->"
+    replay = _REPLAY_LINE.search(body)
+    return (
+        _first_line(body) == _marker(older)
+        and replay is not None
+        and _started_with(replay[0]) == _started_with(settings.replay_command())
+    )
 
 
-def is_ours(body: str, settings: RunSettings) -> bool:
-    """Whether a comment begins as one about this question does."""
-    return body.split("\n", 1)[0].strip() == marker(settings)
+def _marker(asked: dict[str, object]) -> str:
+    return f"<!-- vbisect: {digest_of(asked)} -->"
+
+
+def _first_line(body: str) -> str:
+    return body.split("\n", 1)[0].strip()
+
+
+def _started_with(replay: str) -> dict[str, str]:
+    """What of a replayed run no older marker holds, by its flags."""
+    try:
+        words = shlex.split(replay)
+    except ValueError:  # it was cut
+        words = replay.split()
+    return {flag: value for flag, value in pairwise(words) if flag in _STARTED_WITH}
 
 
 def linked_gist(body: str) -> tuple[str, str] | None:
