@@ -52,12 +52,24 @@ def test_a_container_needs_some_memory() -> None:
         parse_memory("1MB")
 
 
-@pytest.mark.parametrize("text", ["all", "none", "0", "0,1", "0, 1", "GPU-8f2a-11"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("all", "none", "0", "0,1", "0, 1", "GPU-8f2a-11"),
+        *("nvidia.com/gpu=all", "nvidia.com/gpu=0:1, nvidia.com/gpu=GPU-8f2a", "x.org/h20=a.b"),
+    ],
+)
 def test_gpus_are_all_none_or_ids(text: str) -> None:
     assert parse_gpus(text) == text.replace(" ", "")
 
 
-@pytest.mark.parametrize("text", ["", ",", "0,,1", "a b,", "--privileged=x"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", ",", "0,,1", "a b,", "--privileged=x", "gpu=0", "nvidia.com/gpu", "nvidia.com/gpu="),
+        *("0,nvidia.com/gpu=1", "nvidia.com/gpu=0,", "nvidia.com/gpu=0=1", "/dev/dri=x"),
+    ],
+)
 def test_other_gpus_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--gpus"):
         parse_gpus(text)

@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 
 from vbisect.errors import Cancelled, HostError, UsageError
 from vbisect.run.gpus import OUTSIDE, Gpu
-from vbisect.run.slots import Slot, SlotPool, any_free, gpu_notes, plan_slots
+from vbisect.run.slots import (
+    Slot,
+    SlotPool,
+    any_free,
+    gpu_notes,
+    left_alone,
+    place_on,
+    plan_slots,
+)
 
 GIB = 2**30
 NEVER = threading.Event()
@@ -74,21 +82,63 @@ def test_without_gpus() -> None:
         plan_slots((), jobs=1, slots_per_gpu=2, asked="none")
 
 
-def test_the_only_server_of_a_run_stays_away_from_busy_gpus() -> None:
+def test_the_only_server_of_a_run_gets_the_gpus_that_are_free() -> None:
     """It may use as many as it is told to of those that are free, and sees no other."""
     slot = any_free(gpus("1 compute process", None, None))
     assert (slot.gpus, slot.arguments) == (("1", "2"), ())
-    assert any_free(gpus("1 compute process", None, None), "2").gpus == (), "as it was asked for"
+    assert any_free(free(2)).gpus == ("0", "1")
+    assert any_free(gpus("1 compute process", None, None), "2").gpus == ("2",)
     assert any_free(gpus("1 compute process", None, None), "0,2").gpus == ("2",)
 
 
-@pytest.mark.parametrize(
-    "there", [free(3), [], gpus("busy", "busy"), gpus(OUTSIDE, None), INSTANCES[:1]]
-)
-def test_the_only_server_of_a_run_is_told_nothing_needless(there: list[Gpu]) -> None:
-    """Where all are free or all busy; what others were given is not seen in any case."""
+@pytest.mark.parametrize("there", [[], gpus("busy", "busy"), INSTANCES[:1]])
+def test_the_only_server_of_a_run_sees_all_gpus_where_none_is_free(there: list[Gpu]) -> None:
+    """What keeps them busy may be a screen, which vLLM can live with."""
     assert any_free(there) == Slot(0, together=False)
     assert any_free(there, "none") == Slot(0, together=False)
+
+
+def test_gpus_that_were_left_to_others_are_never_given() -> None:
+    """As CUDA_VISIBLE_DEVICES=6,7 says, busy or not; without any there is nothing to run on."""
+    others = [OUTSIDE] * 6
+    assert any_free(gpus(*others, None, None)).gpus == ("6", "7")
+    assert any_free(gpus(*others, None, "busy")).gpus == ("6",)
+    assert any_free(gpus(*others, "busy", "busy")).gpus == ("6", "7")
+    [slot] = plan_slots(gpus(*others, None, None), jobs=1, tensor_parallel=2)
+    assert slot.gpus == ("6", "7")
+    with pytest.raises(HostError, match="CUDA_VISIBLE_DEVICES hides every GPU"):
+        any_free(gpus(OUTSIDE, OUTSIDE))
+    assert any_free(gpus(OUTSIDE, None), "0").gpus == (), "as it was asked for"
+    assert left_alone(gpus(*others, None, None)) == (
+        "GPUs 0, 1, 2, 3, 4 and 5 are left alone: outside CUDA_VISIBLE_DEVICES.",
+    )
+
+
+def test_the_instance_that_cuda_visible_devices_names() -> None:
+    """It is meant by all, and the GPU that it is part of is not."""
+    there = [
+        *gpus(OUTSIDE),
+        Gpu(0, "MIG-aa", "NVIDIA H100 MIG 3g.40gb", 40 * GIB, 0, OUTSIDE, instance=True),
+        Gpu(0, "MIG-ab", "NVIDIA H100 MIG 3g.40gb", 40 * GIB, 0, None, instance=True),
+    ]
+    assert any_free(there).gpus == ("MIG-ab",)
+    assert [slot.gpus for slot in plan_slots(there, jobs=None)] == [("MIG-ab",)]
+
+
+def test_gpus_by_their_names_in_cdi() -> None:
+    """Those that NVML knows are looked at like others."""
+    there = gpus(None, "busy", None)
+    named = "nvidia.com/gpu=1,nvidia.com/gpu=GPU-0002"
+    assert any_free(there, named).gpus == ("2",)
+    assert [slot.gpus for slot in plan_slots(there, jobs=None, asked=named)] == [("2",)]
+
+
+def test_gpus_of_which_nothing_is_known() -> None:
+    """They are given as they are named."""
+    slots = place_on(["example.com/h20=a", "example.com/h20=b"], jobs=1, tensor_parallel=2)
+    assert [slot.gpus for slot in slots] == [("example.com/h20=a", "example.com/h20=b")]
+    with pytest.raises(UsageError, match="room for 0 servers at once, on 1 free GPU with 2"):
+        place_on(["0"], jobs=1, tensor_parallel=2)
 
 
 def test_gpus_asked_for() -> None:

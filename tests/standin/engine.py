@@ -39,11 +39,13 @@ class Engine:
     Each takes a slot: a number that names its directory and its bridge, so that engines side by
     side never give two containers the same address, and the next holder of a slot can remove what
     a killed test run left there. It touches no packet filter: ports are published on 127.0.0.1 by
-    dockerd's own proxy, and containers reach nothing but the host. `arguments` go to dockerd.
+    dockerd's own proxy, and containers reach nothing but the host. `arguments` go to dockerd, which
+    finds the programs in `tools` first.
     """
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, tools: Path | None = None) -> None:
         self._arguments = arguments
+        self._path = PATH if tools is None else f"{tools}{os.pathsep}{PATH}"
         self._process: subprocess.Popen[bytes] | None = None
         self._slot: IO[bytes] | None = None
         self.bridge = ""
@@ -101,7 +103,7 @@ class Engine:
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
-                env={**os.environ, "PATH": PATH},
+                env={**os.environ, "PATH": self._path},
                 start_new_session=True,  # Ctrl-C is for the tests; they end it in order
             )
         deadline = time.monotonic() + START_SECONDS

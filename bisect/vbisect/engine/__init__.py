@@ -2,5 +2,6 @@
 
 from vbisect.engine.connection import Engine, connect, engine_answers
 from vbisect.engine.disk import Disk
+from vbisect.engine.gpus import GpuAccess
 
-__all__ = ["Disk", "Engine", "connect", "engine_answers"]
+__all__ = ["Disk", "Engine", "GpuAccess", "connect", "engine_answers"]

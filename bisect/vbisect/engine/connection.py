@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import cached_property
 from pathlib import Path
 from ssl import SSLError
 from typing import Any
@@ -17,6 +19,7 @@ from requests.utils import get_environ_proxies
 from vbisect.engine.address import Address, engine_address
 from vbisect.engine.disk import Disk, disk_of_df, image_folders, local_disk
 from vbisect.engine.faults import engine_faults, explanation
+from vbisect.engine.gpus import GpuAccess, gpu_access
 from vbisect.engine.ssh import Link, open_link
 from vbisect.errors import HostError, VbisectError
 from vbisect.text import one_line
@@ -86,6 +89,21 @@ class Engine:
             # start-up files of the shell there may print lines of their own first
             return next((line for line in reversed(said) if line.startswith("/")), None)
         return str(Path.home()) if self._address.host is None else None
+
+    @cached_property
+    def gpu_access(self) -> GpuAccess | None:
+        """By what its containers get NVIDIA GPUs, ``None`` when they cannot have any.
+
+        Raises ``EngineLost`` when the connection is lost.
+        """
+        return gpu_access(self._info, self._ask)
+
+    def _ask(self, *command: str) -> str | None:
+        """What a command prints on the engine's host, ``None`` when it fails there, or cannot be
+        asked."""
+        if self._link is not None:
+            return self._link.ask(*command)
+        return _printed(command) if self._address.host is None else None
 
     def answers(self) -> bool:
         """Whether it still answers; waits a few seconds at most."""
@@ -188,6 +206,22 @@ class _OwnAuthority(TLSConfig):
         super().configure_client(client)
         client.proxies = get_environ_proxies(client.base_url)
         client.trust_env = False
+
+
+def _printed(command: tuple[str, ...]) -> str | None:
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_ANSWER_SECONDS,
+            check=False,
+        )
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return None
+    return None if done.returncode else done.stdout
 
 
 def _unreachable(address: Address, link: Link | None, error: BaseException) -> HostError:

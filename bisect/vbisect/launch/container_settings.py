@@ -13,6 +13,7 @@ from typing import Any
 from docker.types import DeviceRequest, LogConfig
 from packaging.version import Version
 
+from vbisect.engine.gpus import CDI_KIND
 from vbisect.launch.server import LaunchSpec
 
 PORT = 8000
@@ -31,13 +32,14 @@ _SERVE_SINCE = Version("0.11.1")
 class ContainerOptions:
     """What is the same for all containers of a run.
 
-    ``gpus`` is ``all``, ``none`` or device ids with commas between, for a server that is given none
-    of its own; ``memory`` and
+    ``gpus`` is ``all``, ``none``, or device ids or CDI names with commas between, for a server that
+    is given none of its own; with ``cdi`` all are asked for by their CDI names. ``memory`` and
     ``shared_memory`` are in bytes; ``mounts`` maps places on the engine's host, or volumes, to
     places in containers; ``secrets`` are variables handed in but never recorded.
     """
 
     gpus: str
+    cdi: bool
     memory: int | None
     shared_memory: int
     mounts: Mapping[str, str]
@@ -99,7 +101,7 @@ def container_arguments(
         "ports": {f"{PORT}/tcp": ("127.0.0.1", None)},
         "shm_size": options.shared_memory,
         "security_opt": ["no-new-privileges"],
-        "device_requests": _devices(",".join(spec.gpus) or options.gpus),
+        "device_requests": _devices(",".join(spec.gpus) or options.gpus, cdi=options.cdi),
         "log_config": LogConfig(type=LogConfig.types.JSON),
         "volumes": _volumes(spec.model, options.mounts),
         "use_config_proxy": True,
@@ -107,12 +109,18 @@ def container_arguments(
     }
 
 
-def _devices(gpus: str) -> list[DeviceRequest]:
+def _devices(gpus: str, *, cdi: bool) -> list[DeviceRequest]:
+    """What to ask the engine for; CDI takes names, and no number of devices
+    (https://github.com/moby/moby/blob/v28.2.2/daemon/cdi.go)."""
     if gpus == "none":
         return []
+    ids = gpus.split(",")
+    if cdi:
+        names = [name if "=" in name else f"{CDI_KIND}={name}" for name in ids]
+        return [DeviceRequest(driver="cdi", device_ids=names)]
     if gpus == "all":
         return [DeviceRequest(count=-1, capabilities=[["gpu"]])]
-    return [DeviceRequest(device_ids=gpus.split(","), capabilities=[["gpu"]])]
+    return [DeviceRequest(device_ids=ids, capabilities=[["gpu"]])]
 
 
 def _volumes(model: str, mounts: Mapping[str, str]) -> list[str]:

@@ -17,6 +17,8 @@ _UNITS |= {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?", re.IGNORECASE)
 _SMALLEST_MEMORY = 6 * 2**20
 """The least memory an engine gives a container (docs.docker.com, resource constraints)."""
+_CDI_NAME = re.compile(r"[a-z][\w.-]*/[a-z][\w-]*=[a-z0-9][\w.:-]*", re.IGNORECASE | re.ASCII)
+"""Vendor, class and name of a device (https://github.com/cncf-tags/container-device-interface)."""
 
 BuildMode = Literal["never", "auto", "always"]
 BUILD_MODES = get_args(BuildMode)
@@ -69,6 +71,11 @@ class DockerSettings(BaseModel):
         fitting = (limited.text for limited in self.image_variant if limited.applies_to(version))
         return next(fitting, None)
 
+    @property
+    def gpus_by_cdi(self) -> bool:
+        """Whether the GPUs were asked for by names of CDI."""
+        return "=" in self.gpus
+
     def image_of(self, release: Release) -> str:
         """The image of ``release``: its own where it is pinned to one, else by its moving tag."""
         variant = self.variant_of(release.version)
@@ -99,11 +106,16 @@ def parse_memory(value: str) -> int:
 
 
 def parse_gpus(value: str) -> str:
-    """``all``, ``none`` or device ids with commas between; raises ``UsageError``."""
+    """``all``, ``none``, device ids or names of CDI with commas between; raises ``UsageError``."""
     words = value.replace(" ", "")
-    if words in ("all", "none") or re.fullmatch(r"[\w-]+(,[\w-]+)*", words):
+    names = words.split(",")
+    if words in ("all", "none") or all(re.fullmatch(r"[\w-]+", name) for name in names):
         return words
-    raise UsageError(f"--gpus {value}: write all, none, or ids like 0,1.")
+    if all(_CDI_NAME.fullmatch(name) for name in names):
+        return words
+    raise UsageError(
+        f"--gpus {value}: write all, none, ids like 0,1, or names like nvidia.com/gpu=0."
+    )
 
 
 def parse_image(value: str) -> tuple[str, str]:

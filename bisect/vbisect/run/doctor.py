@@ -18,6 +18,7 @@ from vbisect.registry import ImageReference, Registry
 from vbisect.releases import Device, IndexUnavailable, catalogue
 from vbisect.releases.cuda import DriverFit, driver_fit, driver_needed
 from vbisect.releases.index import list_versions
+from vbisect.run.accelerators import other_accelerator
 from vbisect.run.docker_settings import default_image_repo
 from vbisect.run.host import gpus
 
@@ -93,10 +94,11 @@ def _gpu(device: Device, engine: Engine | None) -> Iterator[Finding]:
         yield Finding("GPU", Verdict.OK, "not needed for --device cpu")
         return
     if engine is not None:
-        runtimes = engine.facts()["runtimes"]
-        if "nvidia" in runtimes:
-            yield Finding("GPU runtime", Verdict.OK, "the engine has the nvidia runtime")
+        access = engine.gpu_access
+        if access is not None:
+            yield Finding("GPU runtime", Verdict.OK, f"the engine has {access}")
         else:
+            runtimes = engine.facts()["runtimes"]
             yield Finding(
                 "GPU runtime",
                 Verdict.MISSING,
@@ -109,6 +111,11 @@ def _gpu(device: Device, engine: Engine | None) -> Iterator[Finding]:
             return
     listed = gpus()
     if not listed:
+        other = other_accelerator()
+        if other is not None:
+            advice = "They are not supported; --device cpu would test another build."
+            yield Finding("GPU", Verdict.MISSING, f"none of NVIDIA, but {other}", advice)
+            return
         yield Finding(
             "GPU", Verdict.MISSING, "nvidia-smi lists none", "Use --device cpu on this host."
         )

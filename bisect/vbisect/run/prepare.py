@@ -22,6 +22,7 @@ from vbisect.releases import Device, RangeRequest, Release, known_releases, sele
 from vbisect.releases.candidates import Nightlies
 from vbisect.releases.nightly_image import NightlyImages
 from vbisect.releases.nightly_wheel import NightlyWheels
+from vbisect.run.accelerators import other_accelerator
 from vbisect.run.asked import check_amount, one_of, what_is_asked
 from vbisect.run.docker_settings import (
     BUILD_MODES,
@@ -174,12 +175,23 @@ def choose_runtime(asked: str, docker: DockerOptions) -> str:
     return runtime
 
 
-def choose_device(asked: str, engine: Engine | None = None) -> Device:
-    """The device to use; ``auto`` decides by the presence of a GPU where the servers will run."""
-    found = bool(gpus()) if engine is None or not engine.remote else False
-    if engine is not None and "nvidia" in engine.facts()["runtimes"]:
+def choose_device(asked: str, engine: Engine | None = None, root: Path = Path("/")) -> Device:
+    """The device to use; ``auto`` decides by the presence of a GPU where the servers will run.
+
+    ``root`` is where this host's own files are. Raises ``HostError`` for one that is not there, and
+    for ``auto`` where there is an accelerator that vbisect does not test on.
+    """
+    remote = engine is not None and engine.remote
+    found = not remote and bool(gpus())
+    if engine is not None and engine.gpu_access is not None:
         found = True
     if one_of("--device", asked, ["auto", *Device]) == "auto":
+        other = None if found or remote else other_accelerator(root)
+        if other is not None:
+            raise HostError(
+                f"This host has {other}, which is not supported; --device cpu would test another "
+                "build."
+            )
         return Device.CUDA if found else Device.CPU
     # of an engine without a GPU runtime, the engine itself says what is missing
     if asked == Device.CUDA and engine is None and not found:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 from vbisect.engine.address import engine_address
+from vbisect.engine.gpus import CDI_KIND
 from vbisect.errors import HostError, UsageError
 from vbisect.releases import Device
-from vbisect.run.gpus import Gpu, list_gpus
+from vbisect.run.gpus import list_gpus
 from vbisect.run.settings import RunSettings
-from vbisect.run.slots import Slot, any_free, gpu_notes, plan_slots
+from vbisect.run.slots import Slot, any_free, gpu_notes, left_alone, place_on, plan_slots
 
 
 def find_room(settings: RunSettings) -> tuple[tuple[Slot, ...], tuple[str, ...]]:
@@ -25,38 +28,34 @@ def find_room(settings: RunSettings) -> tuple[tuple[Slot, ...], tuple[str, ...]]
     if settings.device is Device.CPU:
         return plan_slots((), asked="none", **sizes), ()
     asked = settings.docker.gpus if settings.docker else "all"
-    if set(sizes.values()) == {1}:
-        return _room_for_one(settings, asked)
-    gpus = _gpus(settings, asked)
-    return plan_slots(gpus, asked=asked, **sizes), gpu_notes(gpus, asked)
-
-
-def _room_for_one(settings: RunSettings, asked: str) -> tuple[tuple[Slot, ...], tuple[str, ...]]:
-    """What can be told of the GPUs is of use, and nothing has to be known of them."""
-    if _is_remote(settings):
-        return (Slot(0),), ()
+    one = set(sizes.values()) == {1}
+    if _is_remote(settings) or not _can_be_listed(asked):
+        return ((Slot(0),) if one else place_on(_named(asked), **sizes)), ()
     listing = list_gpus()
+    if one:  # what can be told of the GPUs is of use, and nothing has to be known of them
+        if listing.problem is not None:
+            return (Slot(0),), ()
+        return (any_free(listing.gpus, asked),), left_alone(listing.gpus, asked)
     if listing.problem is not None:
-        return (Slot(0),), ()
-    slot = any_free(listing.gpus, asked)
-    return (slot,), gpu_notes(listing.gpus, asked) if slot.gpus else ()
+        raise HostError(f"The GPUs cannot be listed: {listing.problem}.")
+    return plan_slots(listing.gpus, asked=asked, **sizes), gpu_notes(listing.gpus, asked)
 
 
 def _is_remote(settings: RunSettings) -> bool:
     return settings.docker is not None and engine_address(settings.docker.host).remote
 
 
-def _gpus(settings: RunSettings, asked: str) -> tuple[Gpu, ...]:
-    if _is_remote(settings):
-        if not asked.replace(",", "").isdecimal():
-            raise UsageError(
-                "Which GPUs of a remote host are free cannot be seen from here: name them with "
-                "--gpus 0,1,…"
-            )
-        return tuple(
-            Gpu(int(number), "", "", None, None) for number in dict.fromkeys(asked.split(","))
+def _can_be_listed(asked: str) -> bool:
+    """Whether NVML knows what is asked for: CDI may call devices otherwise than by their ids."""
+    ids = (name.removeprefix(f"{CDI_KIND}=") for name in asked.split(",") if "=" in name)
+    return all(re.fullmatch(r"\d+|(?:GPU|MIG)-[\w-]+", id, re.ASCII) for id in ids)
+
+
+def _named(asked: str) -> list[str]:
+    """The GPUs that are asked for by name, as they are of a host that does not list them."""
+    names = list(dict.fromkeys(asked.split(",")))
+    if {*names, *(name.partition("=")[2] for name in names)} & {"all", "none"}:
+        raise UsageError(
+            "Which GPUs there are free cannot be seen from here: name them with --gpus 0,1,…"
         )
-    listing = list_gpus()
-    if listing.problem is not None:
-        raise HostError(f"The GPUs cannot be listed: {listing.problem}.")
-    return listing.gpus
+    return names

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from vbisect.engine.gpus import CDI_KIND
 from vbisect.errors import Cancelled, HostError, UsageError
 from vbisect.run.gpus import OUTSIDE, Gpu
 
@@ -24,10 +25,11 @@ _GLANCE_SECONDS = 0.25
 class Slot:
     """Where one server runs at a time.
 
-    ``gpus`` are ids of GPUs as Docker and ``CUDA_VISIBLE_DEVICES`` take them, none for a server
-    that computes on processors. ``memory_share`` is the fraction of the GPU's memory the server may
-    use, ``None`` (vLLM's own default) where the server has its GPUs for itself. ``together`` where
-    the server is to use all of its GPUs, not those of them that it needs.
+    ``gpus`` are ids of GPUs as Docker and ``CUDA_VISIBLE_DEVICES`` take them, or names of CDI; none
+    for a server that computes on processors, and where GPUs cannot be listed. ``memory_share`` is
+    the fraction of the GPU's memory the server may use, ``None`` (vLLM's own default) where the
+    server has its GPUs for itself. ``together`` where the server is to use all of its GPUs, not
+    those of them that it needs.
     """
 
     number: int
@@ -75,34 +77,72 @@ def plan_slots(
     if tensor_parallel > 1 and any(gpu.instance for gpu in chosen):
         raise UsageError("MIG instances cannot work together: leave --tp away.")
     free = [gpu.id for gpu in chosen if gpu.busy is None]
-    groups = [
-        tuple(free[start : start + tensor_parallel])
-        for start in range(0, len(free) - tensor_parallel + 1, tensor_parallel)
-    ]
-    if not groups:
+    if len(free) < tensor_parallel:
         raise HostError(_too_few(chosen, len(free), tensor_parallel))
+    return place_on(
+        free,
+        jobs=jobs,
+        tensor_parallel=tensor_parallel,
+        slots_per_gpu=slots_per_gpu,
+        memory_share=memory_share,
+    )
+
+
+def place_on(
+    ids: Sequence[str],
+    *,
+    jobs: int | None,
+    tensor_parallel: int = 1,
+    slots_per_gpu: int = 1,
+    memory_share: float = 0.9,
+) -> tuple[Slot, ...]:
+    """As ``plan_slots``, on the GPUs of these ids, of which nothing else has to be known."""
+    _check(jobs, tensor_parallel, slots_per_gpu, memory_share)
+    groups = [
+        tuple(ids[start : start + tensor_parallel])
+        for start in range(0, len(ids) - tensor_parallel + 1, tensor_parallel)
+    ]
     share = _share(memory_share, slots_per_gpu)
     places = [group for _ in range(slots_per_gpu) for group in groups]
     slots = tuple(Slot(number, place, share) for number, place in enumerate(places))
-    if jobs is not None and jobs > len(slots):
+    if max(jobs or 1, 1) > len(slots):
         raise UsageError(
             f"--jobs {jobs}: there is room for {_count(len(slots), 'server')} at once, on "
-            f"{_count(len(free), 'free GPU')} with {tensor_parallel} for each server."
+            f"{_count(len(ids), 'free GPU')} with {tensor_parallel} for each server."
             + (" Smaller servers can share GPUs: --slots-per-gpu." if tensor_parallel == 1 else "")
         )
     return slots[:jobs]
 
 
 def any_free(gpus: Sequence[Gpu], asked: str = "all") -> Slot:
-    """The slot of a run's only server, which takes of the free GPUs what it needs.
+    """The slot of a run's only server: of the GPUs asked for those that are free.
 
-    It names them only where one that it would see is busy; where all are, it names none. ``asked``
-    is as for ``plan_slots``, and so is what is raised.
+    Where all are busy it may see them, and so it does where it is to have all there are: it names
+    none then. Never does it see what ``CUDA_VISIBLE_DEVICES`` left to others, unless asked for by
+    name. ``asked`` is as for ``plan_slots``, and so is what is raised.
     """
     chosen = [] if asked == "none" else _chosen(gpus, asked)
-    free = tuple(gpu.id for gpu in chosen if gpu.busy is None)
-    in_the_way = any(gpu.busy and gpu.busy != OUTSIDE for gpu in chosen)
-    return Slot(0, free if in_the_way else (), together=False)
+    free = [gpu for gpu in chosen if gpu.busy is None]
+    mine = [gpu for gpu in chosen if gpu.busy != OUTSIDE]
+    if asked == "all" and chosen and not mine:
+        raise HostError(
+            "CUDA_VISIBLE_DEVICES hides every GPU: change it, or name GPUs with --gpus; without "
+            "any, use --device cpu."
+        )
+    others = any(gpu.busy == OUTSIDE for gpu in gpus)
+    named = free or (mine if others else [])
+    return Slot(0, tuple(gpu.id for gpu in named), together=False)
+
+
+def left_alone(gpus: Sequence[Gpu], asked: str = "all") -> tuple[str, ...]:
+    """Which of the GPUs asked for are left alone, and why. Raises as ``plan_slots``."""
+    chosen = [] if asked == "none" else _chosen(gpus, asked)
+    notes = []
+    for reason in dict.fromkeys(gpu.busy for gpu in chosen if gpu.busy):
+        alike = [gpu for gpu in chosen if gpu.busy == reason]
+        are = "is" if len(alike) == 1 else "are"
+        notes.append(f"{_names(alike)} {are} left alone: {reason}.")
+    return tuple(notes)
 
 
 def gpu_notes(gpus: Sequence[Gpu], asked: str = "all") -> tuple[str, ...]:
@@ -110,22 +150,15 @@ def gpu_notes(gpus: Sequence[Gpu], asked: str = "all") -> tuple[str, ...]:
 
     Raises ``UsageError`` as ``plan_slots`` does.
     """
-    if asked == "none":
-        return ()
-    chosen = _chosen(gpus, asked)
-    reasons = dict.fromkeys(gpu.busy for gpu in chosen if gpu.busy)
-    notes = []
-    for reason in reasons:
-        alike = [gpu for gpu in chosen if gpu.busy == reason]
-        are = "is" if len(alike) == 1 else "are"
-        notes.append(f"{_names(alike)} {are} left alone: {reason}.")
+    notes = left_alone(gpus, asked)
+    chosen = [] if asked == "none" else _chosen(gpus, asked)
     models = dict.fromkeys(gpu.name for gpu in chosen if gpu.busy is None)
     if len(models) > 1:
-        notes.append(
+        notes += (
             f"The GPUs are not alike ({', '.join(models)}): a release may fit on one and not on "
-            "another. --gpus chooses."
+            "another. --gpus chooses.",
         )
-    return tuple(notes)
+    return notes
 
 
 class SlotPool:
@@ -193,9 +226,15 @@ def _check(jobs: int | None, tensor_parallel: int, slots_per_gpu: int, memory_sh
 
 
 def _chosen(gpus: Sequence[Gpu], asked: str) -> list[Gpu]:
-    """The GPUs asked for, in NVML's order for ``all``, else in the order they are named."""
+    """The GPUs asked for, in NVML's order for ``all``, else in the order they are named.
+
+    MIG instances are among all only where ``CUDA_VISIBLE_DEVICES`` names them.
+    """
     if asked == "all":
-        return [gpu for gpu in gpus if not gpu.instance]
+        given = {gpu.index for gpu in gpus if not gpu.instance and gpu.busy != OUTSIDE}
+        parts = [gpu for gpu in gpus if gpu.instance and gpu.index not in given]
+        named = [gpu for gpu in parts if gpu.busy != OUTSIDE]
+        return [gpu for gpu in gpus if not gpu.instance or gpu in named]
     chosen: list[Gpu] = []
     for name in (word.strip() for word in asked.split(",")):
         matching = [gpu for gpu in gpus if _is_called(gpu, name)]
@@ -210,6 +249,7 @@ def _chosen(gpus: Sequence[Gpu], asked: str) -> list[Gpu]:
 
 
 def _is_called(gpu: Gpu, name: str) -> bool:
+    name = name.removeprefix(f"{CDI_KIND}=")
     if name.isdecimal():
         return not gpu.instance and int(name) == gpu.index
     return name.startswith(("GPU-", "MIG-")) and gpu.uuid.startswith(name)

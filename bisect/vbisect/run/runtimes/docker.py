@@ -17,7 +17,7 @@ from vbisect.builds.disk import DiskBudget, taken
 from vbisect.builds.image_store import ImageStore, LocalImage
 from vbisect.builds.pull_job import ImageRequest
 from vbisect.builds.pulls import Pulls
-from vbisect.engine import connect
+from vbisect.engine import GpuAccess, connect
 from vbisect.engine.images import plain_http_registries, platform_of
 from vbisect.engine.leftovers import owner_labels, remove_leftovers
 from vbisect.errors import EngineLost, HostError, UsageError
@@ -265,6 +265,7 @@ class DockerRuntime:
         container = ContainerImage(image.id, image.entrypoint)
         options = ContainerOptions(
             gpus=self._docker.gpus,
+            cdi=self._docker.gpus_by_cdi or self.engine.gpu_access is GpuAccess.CDI,
             memory=self._docker.memory,
             shared_memory=_SHARED_MEMORY,
             mounts=self._mounts(image),
