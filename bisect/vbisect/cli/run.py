@@ -137,7 +137,11 @@ def run(
         ),
     ] = None,
     gpus: Annotated[
-        str | None, typer.Option(help="all, none, or ids like 0,1.", rich_help_panel="Containers")
+        str | None,
+        typer.Option(
+            help="all, none, ids like 0,1, or CDI names like nvidia.com/gpu=0.",
+            rich_help_panel="Containers",
+        ),
     ] = None,
     memory: Annotated[
         str | None,

@@ -17,9 +17,14 @@ _HOST_FAULTS = (
     (
         r"could not select device driver|unknown or invalid runtime name"
         r"|nvidia-container-cli: (?:initialization|device|detection) error"
-        r"|failed to discover GPU|unresolvable CDI devices",
+        r"|failed to discover GPU",
         "This host's engine has no GPU runtime: install the NVIDIA container toolkit and restart "
         "the engine, or pass --gpus none --device cpu.",
+    ),
+    (
+        r"CDI device injection failed|unresolvable CDI devices",
+        "This host's engine knows no such GPU: nvidia-ctk cdi list tells their names, and "
+        "nvidia-ctk cdi generate describes them anew; --gpus names them.",
     ),
     (
         r"no space left on device|disk quota exceeded",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Iterator
@@ -33,12 +32,6 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
     from vbisect.engine.connection import Engine
-
-_NO_GPUS = re.compile(
-    r"could not select device driver|CDI device|nvidia-container-cli: (?!requirement error)"
-)
-"""What dockerd and NVIDIA's hook say where no release could be given its GPUs. A requirement is one
-of the image."""
 
 
 @contextmanager
@@ -99,11 +92,6 @@ def _running(
             raise EngineLost(f"The image of {spec.version} is gone from the engine.") from None
         except APIError as error:
             words = explanation(error)
-            if _NO_GPUS.search(words):
-                raise HostError(
-                    f"The engine at {engine.where} could not give the container its GPUs: "
-                    f"{one_line(words).rstrip('.')}. vbisect doctor says what it has."
-                ) from None
             raise cause_in(words) or Untestable(
                 SkipReason.EXITED_BEFORE_READY,
                 f"the engine could not start the container: {one_line(words)}",
