@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,8 +15,10 @@ from hypothesis import strategies as st
 
 from vbisect.connections import TooLarge
 from vbisect.errors import HostError
+from vbisect.launch import readiness
 from vbisect.probes import exchange as exchange_module
 from vbisect.probes.exchange import Reply, Unanswered, exchange
+from vbisect.reasons import SkipReason, Untestable
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n"
 CHUNKED = HEAD + b"transfer-encoding: chunked\r\n\r\n"
@@ -61,6 +65,19 @@ def drips(connection: socket.socket, over: threading.Event) -> None:
         connection.sendall(b"1\r\nx\r\n")
 
 
+def hints(connection: socket.socket, over: threading.Event) -> None:
+    """Heads of answers that are yet to come, without an end."""
+    while not over.wait(0.02):
+        connection.sendall(b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n")
+
+
+def heads(connection: socket.socket, over: threading.Event) -> None:
+    """A head now and then, a letter at a time."""
+    connection.sendall(b"HTTP/1.1 200 OK\r\nx: ")
+    while not over.wait(0.02):
+        connection.sendall(b"x")
+
+
 def pours(connection: socket.socket, over: threading.Event) -> None:
     """Much at once, without an end."""
     connection.sendall(CHUNKED)
@@ -72,12 +89,26 @@ def asked(address: str, seconds: float = 60, headers: dict[str, str] | None = No
     return exchange("GET", address, headers=headers or {}, direct=True, seconds=seconds)
 
 
-def test_an_answer_that_drips_is_given_up_in_time() -> None:
+@pytest.mark.parametrize("answer", [drips, hints, heads])
+def test_an_answer_that_drips_is_given_up_in_time(
+    answer: Callable[[socket.socket, threading.Event], None],
+) -> None:
     with (
-        serving(drips) as address,
+        serving(answer) as address,
         pytest.raises(Unanswered, match=r"^no whole answer within 0\.3 s$"),
     ):
         asked(address, 0.3)
+
+
+def test_a_server_whose_head_has_no_end_is_not_ready(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It boots no longer than it may; nobody else waits for it."""
+    monkeypatch.setattr(readiness, "_ANSWER_SECONDS", 0.2)
+    over = threading.Event()
+    with serving(hints) as address, pytest.raises(Untestable) as skipped:
+        readiness.wait_until_ready(address.rstrip("/"), tmp_path / "log", lambda: None, 0.3, over)
+    assert skipped.value.reason is SkipReason.BOOT_TIMEOUT
 
 
 def test_silence_is_given_up_in_time() -> None:
@@ -92,6 +123,25 @@ def test_an_answer_without_end_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(exchange_module, "LARGEST_ANSWER", 1 << 20)
     with serving(pours) as address, pytest.raises(TooLarge, match="larger than 1 MiB"):
         asked(address)
+
+
+@pytest.mark.parametrize("encoding", ["gzip, gzip", "gzip, deflate", "br", "zstd", "x-gzip"])
+def test_an_answer_is_unpacked_once(encoding: str) -> None:
+    """Packed twice, some thousand bytes are gigabytes."""
+    packed = gzip.compress(gzip.compress(bytes(1 << 20)))
+    head = f"content-encoding: {encoding}\r\ncontent-length: {len(packed)}\r\n\r\n"
+    with (
+        serving(sends(HEAD + head.encode() + packed)) as address,
+        pytest.raises(Unanswered, match="its encoding was not asked for"),
+    ):
+        asked(address)
+
+
+def test_a_packed_answer_is_read() -> None:
+    packed = gzip.compress(b"told")
+    head = f"content-encoding: GZip\r\ncontent-length: {len(packed)}\r\n\r\n"
+    with serving(sends(HEAD + head.encode() + packed)) as address:
+        assert asked(address).text == "told"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import ssl
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,9 @@ from vbisect.errors import HostError
 from vbisect.text import one_line
 
 USER_AGENT = f"vbisect/{__version__}"
+
+_ENCODINGS = ("gzip", "deflate")
+"""Of these a piece becomes at most a thousand times as long; of one within another, a million."""
 
 _MOMENTARY = (
     httpx.TimeoutException,
@@ -34,7 +38,7 @@ def new_client(*, direct: bool, connect: float, read: float, verify: bool = True
             verify=verify,
             trust_env=not direct,
             timeout=httpx.Timeout(read, connect=connect),
-            headers={"User-Agent": USER_AGENT},
+            headers={"User-Agent": USER_AGENT, "Accept-Encoding": ", ".join(_ENCODINGS)},
         )
     except (ImportError, ValueError, OSError, httpx.InvalidURL):
         # the message could show a proxy's password
@@ -58,6 +62,9 @@ def read_whole(response: httpx.Response, most: int, until: float | None = None) 
     ``until`` is on the monotonic clock; a client's own limit is on the wait for each piece. Raises
     ``TooLarge``, ``TooLate``, and whatever httpx does.
     """
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity", *_ENCODINGS):
+        raise httpx.DecodingError("its encoding was not asked for", request=response.request)
     body = bytearray()
     for piece in response.iter_bytes():
         body += piece
@@ -66,6 +73,32 @@ def read_whole(response: httpx.Response, most: int, until: float | None = None) 
         if until is not None and time.monotonic() >= until:
             raise TooLate
     return bytes(body)
+
+
+@contextmanager
+def closed_after(client: httpx.Client, seconds: float) -> Iterator[None]:
+    """End the block by closing ``client`` under it once ``seconds`` have gone; a new one each time.
+
+    A server can send the head of an answer for ever, and each wait for more of it be short. Raises
+    ``TooLate`` then, at most one such wait later.
+    """
+    over = threading.Event()
+
+    def close() -> None:
+        over.set()
+        client.close()
+
+    timer = threading.Timer(seconds, close)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except Exception as error:  # what a closed connection raises depends on where it was
+        if over.is_set() and not isinstance(error, TooLarge | httpx.TimeoutException):
+            raise TooLate from None
+        raise
+    finally:
+        timer.cancel()
 
 
 @contextmanager

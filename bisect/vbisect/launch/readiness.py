@@ -6,7 +6,8 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import httpx
 from packaging.version import InvalidVersion, Version
 
-from vbisect.connections import TooLarge, TooLate, new_client, read_whole
+from vbisect.connections import TooLarge, TooLate, closed_after, new_client, read_whole
 from vbisect.errors import Cancelled
 from vbisect.launch.diagnosis import diagnose_exit, last_words
 from vbisect.launch.server import Ended
@@ -56,51 +57,47 @@ def wait_until_ready(
     """
     started = alive = time.monotonic()
     size = since
-    with new_client(direct=True, connect=_ANSWER_SECONDS, read=_ANSWER_SECONDS) as client:
-        while True:
-            end = ended()
-            if end is not None:
-                raise diagnose_exit(log, end, since)
-            health = _health(client, base_url)
-            if health == 200:
-                try:
-                    return Ready(
-                        model=_served_model(client, base_url), version=_version(client, base_url)
-                    )
-                except Untestable:
-                    end = _end(client, base_url, ended, given_up)
-                    if end is None:
-                        raise
-                    raise diagnose_exit(log, end, since) from None
-            now = time.monotonic()
-            grown = log.stat().st_size if log.exists() else 0
-            # a server that answers logs these very requests, which is no sign of progress
-            if grown != size and health is None:
-                size, alive = grown, now
-            if now - alive > boot_timeout:
-                words = last_words(log, since)
-                raise Untestable(
-                    SkipReason.BOOT_TIMEOUT,
-                    f"silent for {boot_timeout:.0f} s; the last words were: {words}",
-                )
-            if now - started > LONGEST_BOOT_SECONDS:
-                raise Untestable(
-                    SkipReason.BOOT_TIMEOUT,
-                    f"still not ready after {LONGEST_BOOT_SECONDS / 3600:.0f} hours",
-                )
-            if given_up.wait(_POLL_SECONDS):
-                raise Cancelled
+    while True:
+        end = ended()
+        if end is not None:
+            raise diagnose_exit(log, end, since)
+        health = _health(base_url)
+        if health == 200:
+            try:
+                return Ready(model=_served_model(base_url), version=_version(base_url))
+            except Untestable:
+                end = _end(base_url, ended, given_up)
+                if end is None:
+                    raise
+                raise diagnose_exit(log, end, since) from None
+        now = time.monotonic()
+        grown = log.stat().st_size if log.exists() else 0
+        # a server that answers logs these very requests, which is no sign of progress
+        if grown != size and health is None:
+            size, alive = grown, now
+        if now - alive > boot_timeout:
+            words = last_words(log, since)
+            raise Untestable(
+                SkipReason.BOOT_TIMEOUT,
+                f"silent for {boot_timeout:.0f} s; the last words were: {words}",
+            )
+        if now - started > LONGEST_BOOT_SECONDS:
+            raise Untestable(
+                SkipReason.BOOT_TIMEOUT,
+                f"still not ready after {LONGEST_BOOT_SECONDS / 3600:.0f} hours",
+            )
+        if given_up.wait(_POLL_SECONDS):
+            raise Cancelled
 
 
 def _end(
-    client: httpx.Client,
     base_url: str,
     ended: Callable[[], Ended | None],
     given_up: threading.Event,
 ) -> Ended | None:
     """How a server ended that did not say what it is; ``None`` when it still answers, or lives."""
     deadline = time.monotonic() + _END_SECONDS
-    while (end := ended()) is None and _health(client, base_url) is None:
+    while (end := ended()) is None and _health(base_url) is None:
         if time.monotonic() > deadline:
             break
         if given_up.wait(_POLL_SECONDS):
@@ -140,18 +137,32 @@ def _commit(version: Version | None) -> str | None:
     return next((part for part in parts if re.fullmatch("g[0-9a-f]{6,40}", part)), None)
 
 
-def _health(client: httpx.Client, base_url: str) -> int | None:
+@contextmanager
+def _answer(url: str) -> Iterator[httpx.Response]:
+    """The streamed answer of the server. Raises ``TooLate``, and whatever httpx does."""
+    with (
+        # by http, without a certificate
+        new_client(
+            direct=True, connect=_ANSWER_SECONDS, read=_ANSWER_SECONDS, verify=False
+        ) as client,
+        closed_after(client, 2 * _ANSWER_SECONDS),
+        client.stream("GET", url) as response,
+    ):
+        yield response
+
+
+def _health(base_url: str) -> int | None:
     """The status of ``/health``, ``None`` while nothing answers; its body is not read."""
     try:
-        with client.stream("GET", f"{base_url}/health") as response:
+        with _answer(f"{base_url}/health") as response:
             return response.status_code
-    except httpx.HTTPError:
+    except (TooLate, httpx.HTTPError):
         return None
 
 
-def _served_model(client: httpx.Client, base_url: str) -> str:
+def _served_model(base_url: str) -> str:
     try:
-        found = _json(client, f"{base_url}/v1/models")["data"][0]["id"]
+        found = _json(f"{base_url}/v1/models")["data"][0]["id"]
         if not isinstance(found, str) or not found.isprintable():  # it is sent back
             raise _NotTold("its name cannot be sent back")
     except (_NotTold, LookupError, TypeError) as error:
@@ -161,9 +172,9 @@ def _served_model(client: httpx.Client, base_url: str) -> str:
     return found
 
 
-def _version(client: httpx.Client, base_url: str) -> str:
+def _version(base_url: str) -> str:
     try:
-        return str(_json(client, f"{base_url}/version")["version"])
+        return str(_json(f"{base_url}/version")["version"])
     except (_NotTold, LookupError, TypeError) as error:
         raise Untestable(
             SkipReason.WRONG_VERSION, f"/version gave no version: {one_line(str(error))}"
@@ -174,9 +185,9 @@ class _NotTold(Exception):
     """A server did not say what it was asked; the message says what it did."""
 
 
-def _json(client: httpx.Client, url: str) -> Any:
+def _json(url: str) -> Any:
     try:
-        with client.stream("GET", url) as response:
+        with _answer(url) as response:
             response.raise_for_status()
             body = read_whole(response, _LARGEST_ANSWER, time.monotonic() + _ANSWER_SECONDS)
         return json.loads(body)

@@ -9,10 +9,11 @@ from typing import Any
 
 import httpx
 
-from vbisect.connections import TooLarge, TooLate, fault_of, new_client, read_whole
+from vbisect.connections import TooLarge, TooLate, closed_after, fault_of, new_client, read_whole
 from vbisect.text import one_line
 
 CONNECT_SECONDS = 10
+_SLACK = 1
 LARGEST_ANSWER = 128 << 20
 """Bytes; 16384 choices, the most that vLLM gives, of a few hundred tokens each."""
 
@@ -49,7 +50,11 @@ def exchange(
     until = time.monotonic() + seconds
     client = new_client(direct=direct, connect=CONNECT_SECONDS, read=seconds)
     try:
-        with client, client.stream(method, url, json=json, headers=headers) as response:
+        with (
+            client,
+            closed_after(client, seconds + _SLACK),  # its own limits come first
+            client.stream(method, url, json=json, headers=headers) as response,
+        ):
             body = read_whole(response, LARGEST_ANSWER, until)
     except TooLarge:
         raise TooLarge(f"the answer is larger than {LARGEST_ANSWER >> 20} MiB") from None

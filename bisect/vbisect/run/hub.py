@@ -8,7 +8,15 @@ import time
 
 import httpx
 
-from vbisect.connections import TooLarge, TooLate, fault_of, following, new_client, read_whole
+from vbisect.connections import (
+    TooLarge,
+    TooLate,
+    closed_after,
+    fault_of,
+    following,
+    new_client,
+    read_whole,
+)
 from vbisect.errors import UsageError
 
 _HUB = "https://huggingface.co"
@@ -26,7 +34,10 @@ def hub_config(model: str, timeout: float = 30) -> dict[str, object]:
     token = os.environ.get("HF_TOKEN")
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        with new_client(direct=False, connect=timeout, read=timeout) as client:
+        with (
+            new_client(direct=False, connect=timeout, read=timeout) as client,
+            closed_after(client, 2 * timeout),
+        ):
             address = f"{endpoint}/{model}/resolve/main/config.json"
             request = client.build_request("GET", address, headers=headers)
             with following(client, request) as response:
