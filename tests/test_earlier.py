@@ -34,6 +34,7 @@ from vbisect.run.slots import Slot, SlotPool
 from vbisect.run.state import RunState
 from vbisect.run.teardown import Teardown
 from vbisect.run.trust import enter
+from vbisect.run.weights import Weights
 from vbisect.search import Aim, Counts, Outcome, Seen, boot_context, passes_to_show
 from vbisect.search.requests import passes_needed
 
@@ -517,6 +518,7 @@ def test_what_this_run_saw_itself_is_not_given_up_for_an_earlier_run(
             runtime=cast(Runtime, NothingFetched()),
             teardown=teardown,
             slots=SlotPool([Slot(0)]),
+            weights=Weights(state, print, print),
         )
         own_trials.test(VERSIONS.index(VERSION), threading.Event())
     [record] = [e["record"] for e in told if e["event"] is EventKind.TRIAL_FINISHED]

@@ -20,6 +20,7 @@ from standin.scripted import Asked, Reply, ScriptedServer
 from vbisect.connections import following, new_client
 from vbisect.errors import UsageError
 from vbisect.launch.readiness import Ready, wait_until_ready
+from vbisect.launch.signs import Counters
 from vbisect.probes import FailureKind, NChoicesProbe, NChoicesSettings, NoResponse, ProbeTarget
 from vbisect.probes.answers import Answer, UnreadableAnswer, read_stream
 from vbisect.reasons import SkipReason, Untestable
@@ -224,7 +225,9 @@ def test_line_ends_of_every_kind_may_be_mixed(places: set[int]) -> None:
 
 def ready(server: ScriptedServer, directory: Path) -> Ready:
     """What is found out about a server that just started."""
-    return wait_until_ready(server.url, directory / "log", lambda: None, 60, threading.Event())
+    return wait_until_ready(
+        server.url, directory / "log", lambda: None, Counters, 60, threading.Event()
+    )
 
 
 PADDED = {"data": [{"id": "m"}], "version": "0.32.0", "more": "x" * MUCH}

@@ -12,3 +12,8 @@ Amount = Annotated[int, Field(ge=1, le=MOST)]
 
 Timeout = Annotated[float, Field(gt=0, le=MOST)]
 """Seconds."""
+
+
+def sized(size: int) -> str:
+    """``size`` bytes for people."""
+    return f"{size / 1e9:.2f} GB" if size >= 10**8 else f"{size / 1e6:.1f} MB"

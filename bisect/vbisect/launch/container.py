@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from docker.errors import APIError, ImageNotFound
 
@@ -24,7 +25,7 @@ from vbisect.launch.container_settings import (
 from vbisect.launch.diagnosis import cause_in, diagnose_exit
 from vbisect.launch.readiness import check_version, wait_until_ready
 from vbisect.launch.running_container import RunningContainer
-from vbisect.launch.server import LaunchSpec, Server
+from vbisect.launch.server import Ended, LaunchSpec, Server
 from vbisect.reasons import SkipReason, Untestable
 from vbisect.text import one_line, scrub_file
 
@@ -59,7 +60,13 @@ def launch_container(
         port = stack.enter_context(_reachable(engine, running, spec.log, earlier))
         base_url = f"http://127.0.0.1:{port}"
         ready = wait_until_ready(
-            base_url, spec.log, running.poll, spec.boot_timeout, given_up, earlier
+            base_url,
+            spec.log,
+            running.poll,
+            running.counters,
+            spec.boot_timeout,
+            given_up,
+            earlier,
         )
         if version_known:
             check_version(ready.version, spec.version, spec.version)
@@ -75,13 +82,39 @@ def launch_container(
 
 
 @contextmanager
+def run_python_in_container(
+    spec: LaunchSpec,
+    engine: Engine,
+    image: ContainerImage,
+    options: ContainerOptions,
+    words: Sequence[str],
+) -> Iterator[Callable[[], Ended | None]]:
+    """A script by the Python of an image, with the variables and mounts of its servers.
+
+    As ``run_python``. Raises as ``launch_container``.
+    """
+    script = {"entrypoint": ["python3"], "command": ["-I", *words], "ports": {}}
+    changes = {**script, "device_requests": []}
+    with ExitStack() as stack:
+        stack.callback(scrub_file, spec.log)
+        running = stack.enter_context(_running(spec, engine, image, options, changes))
+        stack.callback(running.ask_to_end)
+        yield running.poll
+
+
+@contextmanager
 def _running(
-    spec: LaunchSpec, engine: Engine, image: ContainerImage, options: ContainerOptions
+    spec: LaunchSpec,
+    engine: Engine,
+    image: ContainerImage,
+    options: ContainerOptions,
+    changes: Mapping[str, Any] = MappingProxyType({}),
 ) -> Iterator[RunningContainer]:
+    """The started container of a server; ``changes`` make something else of it."""
     with ExitStack() as stack:
         try:
             with engine_faults(engine.where):
-                container = _create(spec, engine, image, options)
+                container = _create(spec, engine, image, options, changes)
                 running = RunningContainer(engine, container, spec.log)
                 stack.callback(running.end)
                 model = model_archive(spec.model)
@@ -100,7 +133,11 @@ def _running(
 
 
 def _create(
-    spec: LaunchSpec, engine: Engine, image: ContainerImage, options: ContainerOptions
+    spec: LaunchSpec,
+    engine: Engine,
+    image: ContainerImage,
+    options: ContainerOptions,
+    changes: Mapping[str, Any],
 ) -> Container:
     """The container, not yet started. Raises ``HostError`` for a model it cannot be given.
 
@@ -111,7 +148,7 @@ def _create(
             f"The model {spec.model} is on this machine and too large to copy to {engine.where}: "
             "name it by its Hugging Face id."
         )
-    arguments = container_arguments(spec, image, options)
+    arguments = {**container_arguments(spec, image, options), **changes}
     with ThreadPoolExecutor(1, thread_name_prefix="create") as pool:
         return pool.submit(engine.client.containers.create, image.id, **arguments).result()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from vbisect.launch.diagnosis import diagnose_exit
 from vbisect.launch.port import free_port, listens_on
 from vbisect.launch.readiness import Ready, check_version, wait_until_ready
 from vbisect.launch.server import Ended, LaunchSpec, Server
+from vbisect.launch.signs import tree_counters
 from vbisect.paths import cache_root
 from vbisect.processes import OWNER_VARIABLE, Guarded, scratch_directory
 from vbisect.reasons import SkipReason, Untestable
@@ -59,6 +60,29 @@ def launch_process(
                 SkipReason.PORT_TAKEN, f"the server's port was taken {_PORT_ATTEMPTS} times"
             ) from None
         yield server
+
+
+@contextmanager
+def run_python(
+    spec: LaunchSpec, vllm: Path, words: Sequence[str]
+) -> Iterator[Callable[[], Ended | None]]:
+    """A script by the Python beside ``vllm``, with the variables of its servers, for the block.
+
+    ``words`` are what follows ``python -I``. What the block is given tells how it ended.
+    """
+    with ExitStack() as stack:
+        scratch = stack.enter_context(scratch_directory())
+        stack.callback(scrub_file, spec.log)
+        process = stack.enter_context(
+            Guarded(
+                [str(vllm.with_name("python")), "-I", *words],
+                log=spec.log,
+                environment=_environment(spec, vllm, scratch),
+                directory=scratch,
+                grace=_GRACE_SECONDS,
+            )
+        )
+        yield lambda: _ended(process.poll())
 
 
 class _PortRaceError(Exception):
@@ -119,7 +143,13 @@ def _wait(
     """``earlier`` is the length of the log that earlier attempts left, in bytes."""
     try:
         ready = wait_until_ready(
-            base_url, spec.log, lambda: _ended(process.poll()), spec.boot_timeout, given_up, earlier
+            base_url,
+            spec.log,
+            lambda: _ended(process.poll()),
+            lambda: tree_counters(process.guard_pid),
+            spec.boot_timeout,
+            given_up,
+            earlier,
         )
     except Untestable as failed:
         if failed.reason is SkipReason.PORT_TAKEN:

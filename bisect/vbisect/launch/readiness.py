@@ -19,6 +19,7 @@ from vbisect.connections import TooLarge, TooLate, closed_after, new_client, rea
 from vbisect.errors import Cancelled
 from vbisect.launch.diagnosis import diagnose_exit, last_words
 from vbisect.launch.server import Ended
+from vbisect.launch.signs import Counters, Patience
 from vbisect.reasons import SkipReason, Untestable
 from vbisect.text import one_line
 
@@ -27,7 +28,9 @@ _ANSWER_SECONDS = 5
 _LARGEST_ANSWER = 1 << 20
 """Bytes of what a server says of itself."""
 LONGEST_BOOT_SECONDS = 7200
-"""A server that logs for ever and never gets ready is given up after this long."""
+"""A server that shows signs of life for ever and never gets ready is given up after this long."""
+_COUNT_SECONDS = 5.0
+"""How often what a server does is looked at, at most: an engine takes a while to say it."""
 _END_SECONDS = 10
 """How long the end is waited for of a server that was ready and no longer answers."""
 
@@ -44,19 +47,21 @@ def wait_until_ready(
     base_url: str,
     log: Path,
     ended: Callable[[], Ended | None],
+    counters: Callable[[], Counters],
     boot_timeout: float,
     given_up: threading.Event,
     since: int = 0,
 ) -> Ready:
     """Poll ``/health``, then read ``/v1/models`` and ``/version``.
 
-    ``boot_timeout`` (seconds) counts from the last sign of life in ``log``, which is this server's
-    from byte ``since`` on. Raises ``Untestable``:
+    ``boot_timeout`` (seconds) counts from the last sign of life, in ``log``, which is this server's
+    from byte ``since`` on, or in its ``counters``. Raises ``Untestable``:
     the diagnosis when the process ended, ``BOOT_TIMEOUT`` when it fell silent; ``Cancelled`` once
     it is ``given_up``.
     """
-    started = alive = time.monotonic()
-    size = since
+    started = counted = time.monotonic()
+    patience = Patience(boot_timeout, started, since)
+    done = Counters()
     while True:
         end = ended()
         if end is not None:
@@ -71,16 +76,14 @@ def wait_until_ready(
                     raise
                 raise diagnose_exit(log, end, since) from None
         now = time.monotonic()
-        grown = log.stat().st_size if log.exists() else 0
         # a server that answers logs these very requests, which is no sign of progress
-        if grown != size and health is None:
-            size, alive = grown, now
-        if now - alive > boot_timeout:
+        if health is None:
+            if now - counted > min(_COUNT_SECONDS, boot_timeout / 10):
+                done, counted = counters(), now
+            patience.take(now, log.stat().st_size if log.exists() else since, done)
+        if (why := patience.over(now)) is not None:
             words = last_words(log, since)
-            raise Untestable(
-                SkipReason.BOOT_TIMEOUT,
-                f"silent for {boot_timeout:.0f} s; the last words were: {words}",
-            )
+            raise Untestable(SkipReason.BOOT_TIMEOUT, f"{why}; the last words were: {words}")
         if now - started > LONGEST_BOOT_SECONDS:
             raise Untestable(
                 SkipReason.BOOT_TIMEOUT,

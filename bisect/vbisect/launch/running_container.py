@@ -6,7 +6,7 @@ import threading
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import requests
 from docker.errors import DockerException, NotFound
@@ -14,6 +14,7 @@ from docker.errors import DockerException, NotFound
 from vbisect.errors import EngineLost
 from vbisect.launch.container_settings import PORT
 from vbisect.launch.server import Ended
+from vbisect.launch.signs import Counters
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
@@ -26,6 +27,9 @@ _LAST_WORDS_SECONDS = 30
 
 _SIGNAL_SECONDS = 600
 """How long a container may take to end once it has been told to."""
+
+_CLEARING_SECONDS = 5
+"""How long a container that was asked to end may clear up."""
 
 _NOTICE_SECONDS = 0.5
 """How much later than a container's end the engine may note the signal that it sent."""
@@ -40,6 +44,7 @@ class RunningContainer:
         self._log = log
         self._over = threading.Event()
         self._stopping = False
+        self._counters = Counters()
         self._ended: Ended | EngineLost | None = None
         config = container.attrs["Config"]
         self.command = (*(config["Entrypoint"] or ()), *(config["Cmd"] or ()))
@@ -66,10 +71,34 @@ class RunningContainer:
             raise self._ended
         return self._ended
 
+    def counters(self) -> Counters:
+        """What it did so far, as the engine last told it.
+
+        What it reads from the page cache is only in the time of processors.
+        """
+        try:
+            stats = cast("dict[str, Any]", self._container.stats(stream=False, one_shot=True))
+            networks = (stats.get("networks") or {}).values()
+            moved = sum(network["rx_bytes"] + network["tx_bytes"] for network in networks)
+            devices = (stats.get("blkio_stats") or {}).get("io_service_bytes_recursive") or ()
+            moved += sum(d["value"] for d in devices if d["op"].lower() in ("read", "write"))
+            computed = stats["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9
+        except (*_TROUBLE, LookupError, TypeError, ValueError, AttributeError):
+            return self._counters
+        self._counters = Counters(moved, computed)
+        return self._counters
+
     def host_port(self) -> int | None:
         """The port the engine chose on its host's loopback, ``None`` when it has ended already."""
         published = self._container.ports.get(f"{PORT}/tcp")
         return int(published[0]["HostPort"]) if published else None
+
+    def ask_to_end(self) -> None:
+        """Tell it to end, and wait a little for it, so that it can clear up."""
+        self._stopping = True
+        with suppress(*_TROUBLE):
+            self._container.kill(signal="SIGTERM")
+            self._over.wait(_CLEARING_SECONDS)
 
     def end(self) -> None:
         """End the container, read its log to the end, and remove it.

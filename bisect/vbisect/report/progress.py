@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from vbisect.amounts import sized
 from vbisect.reasons import ADVICE
 from vbisect.report.rows import finding, tested_rows
 from vbisect.run.journal import Event, EventKind
@@ -81,6 +82,14 @@ class PlainLines:
             yield f"NOTE {event['text']}"
         elif kind is EventKind.TRIAL_STARTED:
             yield f"{event['version']}: fetching"
+        elif kind is EventKind.WEIGHTS_STARTED:
+            missing = sized(event["total"] - event["bytes"])
+            yield f"{event['version']}: fetching the weights of {event['model']}, {missing}"
+        elif kind is EventKind.WEIGHTS_READY:
+            yield (
+                f"weights of {event['model']}: {sized(event['bytes'])} there after "
+                f"{event['seconds']:.0f} s"
+            )
         elif kind is EventKind.BUILD_READY:
             yield f"{event['version']}: booting (waited {event['seconds']:.1f} s for the build)"
         elif kind is EventKind.SERVER_READY:

@@ -11,7 +11,7 @@ from vbisect.reasons import SkipReason
 from vbisect.run.journal import EventKind
 from vbisect.run.records import ControlRecord, TrialRecord, TrialSpec
 from vbisect.run.runtimes.interface import Fetched
-from vbisect.run.trial import Emit, TearDown, run_trial
+from vbisect.run.trial import Emit, SeeToWeights, TearDown, run_trial
 from vbisect.search import BootContext, Counts, Outcome, judge_boot, passes_to_show, rarest
 from vbisect.search.boot import MOST_REQUESTS
 
@@ -78,6 +78,7 @@ def run_control(
     model: str,
     spec: TrialSpec,
     fetch: Callable[[], Fetched],
+    weights: SeeToWeights,
     emit: Emit,
     tear_down: TearDown,
     given_up: threading.Event,
@@ -93,7 +94,7 @@ def run_control(
         if kind in _EVENTS:
             emit(_EVENTS[kind], **fields)
 
-    record = run_trial(spec, fetch, tell, tear_down, given_up, boot_turn)
+    record = run_trial(spec, fetch, weights, tell, tear_down, given_up, boot_turn)
     return ControlRecord(
         model=model,
         outcome=record.outcome,

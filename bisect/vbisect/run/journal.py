@@ -26,6 +26,8 @@ class EventKind(StrEnum):
     RUN_RESUMED = "run_resumed"
     NOTE = "note"
     TRIAL_STARTED = "trial_started"
+    WEIGHTS_STARTED = "weights_started"
+    WEIGHTS_READY = "weights_ready"
     BUILD_READY = "build_ready"
     SERVER_READY = "server_ready"
     OBSERVATION = "observation"

@@ -27,6 +27,7 @@ from vbisect.run.state import RunState, load_state
 from vbisect.run.teardown import Teardown
 from vbisect.run.trials import Trials, needless
 from vbisect.run.trust import enter
+from vbisect.run.weights import Weights
 from vbisect.text import scrub_file
 
 
@@ -113,6 +114,7 @@ class _Session:
                     runtime=runtime,
                     teardown=teardown,
                     slots=SlotPool(slots),
+                    weights=Weights(self._state, self.emit, self._display.say),
                 )
                 if len(slots) == 1:
                     _one_by_one(trials)

@@ -35,6 +35,7 @@ class RunState:
 
     ``active`` maps each version under trial to its step. ``judged`` are the records of trials whose
     control has yet to be tested, ``control_partial`` what was observed of it so far.
+    ``weights`` are the models whose weights were fetched, as ``MODEL`` or ``MODEL@REVISION``.
 
     ``seconds`` is the time vbisect was at work on the run, over all its sessions.
     """
@@ -44,6 +45,7 @@ class RunState:
     partial: dict[str, Partial] = field(default_factory=dict)
     judged: dict[str, TrialRecord] = field(default_factory=dict)
     control_partial: dict[str, Partial] = field(default_factory=dict)
+    weights: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
     finding: Finding | None = None
     active: dict[str, str] = field(default_factory=dict)
@@ -77,6 +79,10 @@ class RunState:
             self.notes.append(_text(event["text"]))
         elif kind is EventKind.TRIAL_STARTED:
             self.active[self._version(event)] = "fetching"
+        elif kind is EventKind.WEIGHTS_STARTED:
+            self.active[self._version(event)] = "fetching the weights"
+        elif kind is EventKind.WEIGHTS_READY:
+            self.weights.add(_text(event["model"]))
         elif kind is EventKind.BUILD_READY:
             self.active[self._version(event)] = "booting"
         elif kind is EventKind.SERVER_READY:

@@ -60,6 +60,9 @@ T = TypeVar("T")
 Emit = Callable[..., object]
 """Called as ``emit(EventKind, **fields)``; returns once the event is on disk."""
 
+SeeToWeights = Callable[[Fetched, LaunchSpec, threading.Event], None]
+"""Has the weights on disk that a server of the build loads."""
+
 TearDown = Callable[[ExitStack], object]
 """Closes what a trial opened, the server above all, now or while something else goes on."""
 
@@ -71,6 +74,7 @@ _DEATH_SECONDS = 10.0
 def run_trial(
     spec: TrialSpec,
     fetch: Callable[[], Fetched],
+    weights: SeeToWeights,
     emit: Emit,
     tear_down: TearDown,
     given_up: threading.Event,
@@ -78,11 +82,11 @@ def run_trial(
 ) -> TrialRecord:
     """Carry out ``spec``. Whatever keeps the release from being judged becomes a typed skip.
 
-    ``fetch`` gives the build, waiting for it. Raises ``HostError``, ``ProbeAbort`` and
-    ``KeyboardInterrupt``, which concern the run, not the release, and ``Cancelled`` once it is
-    ``given_up``. The server boots inside of ``boot_turn``.
+    ``fetch`` gives the build, waiting for it; ``weights`` sees to what its server loads. Raises
+    ``HostError``, ``ProbeAbort`` and ``KeyboardInterrupt``, which concern the run, not the release,
+    and ``Cancelled`` once it is ``given_up``. The server boots inside of ``boot_turn``.
     """
-    trial = _Trial(spec, emit, tear_down, given_up, boot_turn)
+    trial = _Trial(spec, weights, emit, tear_down, given_up, boot_turn)
     try:
         with with_room_in(spec.run_dir, cache_root()):
             trial.carry_out(fetch)
@@ -95,6 +99,7 @@ def run_trial(
 @dataclass
 class _Trial:
     spec: TrialSpec
+    weights: SeeToWeights
     emit: Emit
     tear_down: TearDown
     given_up: threading.Event
@@ -129,6 +134,7 @@ class _Trial:
         fetched = self._timed("fetch", fetch)
         self.build, self.size_bytes = fetched.build, fetched.size_bytes
         self.notes += fetched.notes
+        self.weights(fetched, self._launch_spec(), self.given_up)
         self.emit(
             EventKind.BUILD_READY,
             version=self.spec.version,

@@ -26,6 +26,7 @@ from vbisect.run.state import RunState
 from vbisect.run.teardown import Teardown
 from vbisect.run.times import learn
 from vbisect.run.trial import Emit, run_trial
+from vbisect.run.weights import Weights
 from vbisect.search import (
     BootContext,
     Costs,
@@ -61,6 +62,7 @@ class Trials:
         runtime: Runtime,
         teardown: Teardown,
         slots: SlotPool,
+        weights: Weights,
     ) -> None:
         self._state = state
         self._run_dir = run_dir
@@ -73,6 +75,7 @@ class Trials:
         self._runtime = runtime
         self._teardown = teardown
         self._slots = slots
+        self._weights = weights
         self._earlier = EarlierTrials(run_dir.parent, state.settings, run_dir)
         self._times = learn(run_dir.parent, state.settings, state)
 
@@ -199,7 +202,9 @@ class Trials:
         if record is None:
             turn = self._slots.boot_turn(slot, given_up)
             needed = partial(fetch_for, settings.model, spec.model)
-            record = run_trial(spec, needed, self._emit, self._teardown, given_up, turn)
+            record = run_trial(
+                spec, needed, self._weights.see_to, self._emit, self._teardown, given_up, turn
+            )
             _lost_if_killed(record, again)
             record = record.model_copy(update={"was_there": there})
         control = self._control_spec(spec, slot, record)
@@ -214,7 +219,9 @@ class Trials:
         )
         turn = self._slots.boot_turn(slot, given_up)
         needed = partial(fetch_for, model, control.model)
-        found = run_control(model, control, needed, self._emit, self._teardown, given_up, turn)
+        found = run_control(
+            model, control, needed, self._weights.see_to, self._emit, self._teardown, given_up, turn
+        )
         _lost_if_killed(found, again)
         return record.model_copy(update={"control": found})
 

@@ -22,7 +22,7 @@ from vbisect.engine.images import plain_http_registries, platform_of
 from vbisect.engine.leftovers import owner_labels, remove_leftovers
 from vbisect.errors import EngineLost, HostError, UsageError
 from vbisect.launch import LaunchSpec, Server
-from vbisect.launch.container import launch_container
+from vbisect.launch.container import launch_container, run_python_in_container
 from vbisect.launch.container_settings import ContainerImage, ContainerOptions, token_variables
 from vbisect.processes import end_orphans
 from vbisect.reasons import SkipReason, Untestable
@@ -31,7 +31,7 @@ from vbisect.releases import Device, Release
 from vbisect.run.host import host_facts
 from vbisect.run.image_builds import ImageBuilds
 from vbisect.run.records import Build
-from vbisect.run.runtimes.interface import Fetched, Say
+from vbisect.run.runtimes.interface import Fetched, Poll, Say
 from vbisect.run.settings import RunSettings
 
 _SHARED_MEMORY = 16 * 2**30
@@ -98,6 +98,7 @@ class DockerRuntime:
             build=Build(kind="image", ref=image.reference, digest=image.digest),
             evidence=evidence,
             launch=partial(self._launch, release, image),
+            python=partial(self._python, image),
             notes=tuple(notes),
             size_bytes=image.size or None,
         )
@@ -263,7 +264,22 @@ class DockerRuntime:
         self, release: Release, image: LocalImage, spec: LaunchSpec, given_up: threading.Event
     ) -> Iterator[Server]:
         container = ContainerImage(image.id, image.entrypoint)
-        options = ContainerOptions(
+        options = self._options(image)
+        known = release.image is None or release.commit is not None
+        with launch_container(
+            spec, self.engine, container, options, given_up, version_known=known
+        ) as server:
+            yield server
+
+    @contextmanager
+    def _python(self, image: LocalImage, spec: LaunchSpec, words: Sequence[str]) -> Iterator[Poll]:
+        container = ContainerImage(image.id, image.entrypoint)
+        options = self._options(image)
+        with run_python_in_container(spec, self.engine, container, options, words) as poll:
+            yield poll
+
+    def _options(self, image: LocalImage) -> ContainerOptions:
+        return ContainerOptions(
             gpus=self._docker.gpus,
             cdi=self._docker.gpus_by_cdi or self.engine.gpu_access is GpuAccess.CDI,
             memory=self._docker.memory,
@@ -272,11 +288,6 @@ class DockerRuntime:
             secrets=token_variables(),
             labels=owner_labels(self._run_dir),
         )
-        known = release.image is None or release.commit is not None
-        with launch_container(
-            spec, self.engine, container, options, given_up, version_known=known
-        ) as server:
-            yield server
 
     def _mounts(self, image: LocalImage) -> dict[str, str]:
         """The user's Hugging Face cache, and a volume for what this image compiles."""

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from vbisect.launch import LaunchSpec, Server
+from vbisect.launch import Ended, LaunchSpec, Server
 from vbisect.releases import Release
 from vbisect.run.records import Build
 
@@ -16,10 +16,18 @@ Say = Callable[[str], None]
 """Called with one line about what is going on, for the eye only."""
 
 
+Poll = Callable[[], Ended | None]
+"""How a process ended, ``None`` while it runs. Raises ``EngineLost``."""
+
+
 @dataclass(frozen=True)
 class Fetched:
     """A build that is on the host. ``launch`` gives a ready server for the duration of its block,
     unless the event is set meanwhile.
+
+    ``python`` runs a script by its Python, where its servers run and with what they have: their
+    variables, their caches; output goes to the log. While its block lasts, what it gives tells how
+    the script ended.
 
     ``evidence`` is what is worth keeping about the build and the host it runs on, as JSON values;
     ``size_bytes`` what the build takes of the disk, ``None`` where nobody has counted.
@@ -28,6 +36,7 @@ class Fetched:
     build: Build
     evidence: dict[str, Any]
     launch: Callable[[LaunchSpec, threading.Event], AbstractContextManager[Server]]
+    python: Callable[[LaunchSpec, Sequence[str]], AbstractContextManager[Poll]]
     notes: tuple[str, ...] = ()
     size_bytes: int | None = None
 

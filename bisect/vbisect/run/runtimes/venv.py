@@ -12,13 +12,14 @@ from pathlib import Path
 from vbisect.builds import Environment, EnvironmentRequest, Prefetcher, held_environment
 from vbisect.builds.environment import finished_environment, in_use
 from vbisect.launch import LaunchSpec, Server, launch_process
+from vbisect.launch.process import run_python
 from vbisect.paths import with_tilde
 from vbisect.processes import end_orphans
 from vbisect.reasons import SkipReason, Untestable
 from vbisect.releases import Device, Release, catalogue
 from vbisect.run.host import host_facts
 from vbisect.run.records import Build
-from vbisect.run.runtimes.interface import Fetched
+from vbisect.run.runtimes.interface import Fetched, Poll
 from vbisect.run.settings import RunSettings
 
 
@@ -56,6 +57,7 @@ class VenvRuntime:
             build=Build(kind="venv", ref=with_tilde(environment.path), digest=environment.digest),
             evidence={"build": environment.model_dump(mode="json"), "host": host_facts()},
             launch=partial(_launch, environment),
+            python=partial(_python, environment),
             notes=environment.notes,
             size_bytes=environment.size_bytes,
         )
@@ -125,3 +127,9 @@ def _launch(
         launch_process(spec, environment.vllm, environment.wheel.version, given_up) as server,
     ):
         yield server
+
+
+@contextmanager
+def _python(environment: Environment, spec: LaunchSpec, words: Sequence[str]) -> Iterator[Poll]:
+    with in_use(environment), run_python(spec, environment.vllm, words) as poll:
+        yield poll

@@ -1,0 +1,182 @@
+"""Fetch of a hub's model what vLLM loads, into the cache that vLLM reads; a script, never imported.
+
+Usage: ``python -I hub_download.py MODEL REVISION`` by the Python of a release, with the variables
+of its servers; no ``REVISION``: the hub's own choice. It prints JSON objects, one a line: ``total``
+and ``bytes`` (of it on disk) once a second, then one of
+
+- ``commit``: all of it is there;
+- ``left``: it is for the servers to find, for this reason;
+- ``failed``: gated, missing, unreachable, refused, disk; with ``detail``.
+
+It has to run wherever vLLM 0.7.3 does: Python 3.9, huggingface_hub 0.26 and all after it.
+"""
+
+from __future__ import annotations
+
+import errno
+import fnmatch
+import glob
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+from pathlib import Path
+
+# only plain downloads keep what they have of a file when they end: those of hf_transfer are removed
+# (huggingface_hub 0.28 to 0.36, file_download.py), and xet writes nothing that grows with them
+os.environ["HF_HUB_ENABLE_HF_TRANSFER"] = "0"
+os.environ["HF_HUB_DISABLE_XET"] = "1"
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+
+WEIGHTS = ("*.safetensors", "*.bin", "*.pt")
+"""The first of these that a model has is what vLLM takes (``default_loader.py``, "auto")."""
+
+NO_CONFIGURATION = (
+    *("*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf", "*.h5", "*.msgpack", "*.ot", "*.npz"),
+    *("*.onnx", "*.onnx_data", "*.tflite", "*.ckpt", "*.mlmodel", "*.nemo", "*.llamafile"),
+    *("*.engine", "*.png", "*.jpg", "*.jpeg", "*.gif", "*.mp4", "*.pdf", "*.zip"),
+)
+"""What is not taken beside them, of what a model's folder may hold; the rest is configuration."""
+
+IGNORED = "original/*"
+"""What Llama's repositories hold twice (``LoadConfig.ignore_patterns``)."""
+
+MODELSCOPE = "VLLM_USE_MODELSCOPE"
+SAY_SECONDS = 1.0
+
+
+def tell(**told: object) -> None:
+    """One line for whoever waits."""
+    sys.stdout.write(json.dumps(told) + "\n")
+    sys.stdout.flush()
+
+
+def chosen(names: list[str]) -> list[str]:
+    """The files that vLLM loads, of those that a model has."""
+    kept = [name for name in names if not fnmatch.fnmatchcase(name, IGNORED)]
+    others = [n for n in kept if not any(fnmatch.fnmatchcase(n, p) for p in NO_CONFIGURATION)]
+    for pattern in WEIGHTS:
+        if weights := fnmatch.filter(kept, pattern):
+            return others + weights
+    return others
+
+
+class Progress:
+    """How much of the files is on disk; ``names`` are those of their blobs in the cache."""
+
+    def __init__(self, blobs: Path, names: set[str], total: int) -> None:
+        self._blobs, self._names, self.total = blobs, names, total
+        self._before = {path.name for path in self._files()}
+
+    def done(self) -> int:
+        """Bytes, those of unfinished files among them."""
+        found = 0
+        for path in self._files():
+            try:
+                stat = path.stat()
+            except OSError:  # finished, and so renamed, just now
+                continue
+            # a file may be made as long as it is to be before anything is in it
+            whole = not path.name.endswith(".incomplete")
+            found += stat.st_size if whole else min(stat.st_size, stat.st_blocks * 512)
+        return min(found, self.total)
+
+    def remove_useless(self) -> None:
+        """Newer clients name unfinished files at random (``ETAG.RANDOM.incomplete``), and so never
+        find them again."""
+        for path in self._files():
+            if path.name.count(".") > 1 and path.name not in self._before:
+                path.unlink()
+
+    def keep_telling(self) -> None:
+        """As long as the process runs."""
+        over = threading.Event()
+        while not over.wait(SAY_SECONDS):
+            tell(total=self.total, bytes=self.done())
+
+    def _files(self) -> list[Path]:
+        try:
+            found = list(self._blobs.iterdir())
+        except OSError:
+            return []
+        return [path for path in found if path.name.partition(".")[0] in self._names]
+
+
+def failure(error: BaseException | None) -> dict[str, str]:
+    """Why it could not be had, typed."""
+    detail = " ".join(str(error).split())[:300]
+    while error is not None:
+        names = {kind.__name__ for kind in type(error).__mro__}
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if "GatedRepoError" in names:
+            return {"failed": "gated", "detail": detail}
+        if "RepositoryNotFoundError" in names or "RevisionNotFoundError" in names:
+            return {"failed": "missing", "detail": detail}
+        if status in (401, 403):
+            return {"failed": "gated", "detail": detail}
+        if status is not None:
+            return {"failed": "refused", "detail": f"HTTP {status}"}
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            return {"failed": "disk", "detail": detail}
+        error = error.__cause__ or error.__context__
+    return {"failed": "unreachable", "detail": detail}
+
+
+def main() -> None:
+    model, revision = sys.argv[1], sys.argv[2] or None
+    if os.environ.get(MODELSCOPE, "").lower() in ("1", "true"):
+        tell(left=f"{MODELSCOPE} is set")
+        return
+    try:
+        from huggingface_hub import HfApi, constants, snapshot_download
+    except Exception as error:
+        tell(left=f"this release has no huggingface_hub of use ({type(error).__name__})")
+        return
+    if constants.HF_HUB_OFFLINE:
+        tell(left="HF_HUB_OFFLINE is set")
+        return
+    try:
+        info = HfApi().model_info(model, revision=revision, files_metadata=True)
+    except Exception as error:
+        try:
+            snapshot_download(model, revision=revision, local_files_only=True)
+        except Exception:
+            tell(**failure(error))
+        else:  # vLLM takes it from there too
+            tell(left="the hub does not tell of it, and the cache has it")
+        return
+    files = {file.rfilename: file for file in info.siblings or ()}
+    wanted = chosen(list(files))
+    total = sum(files[name].size or 0 for name in wanted)
+    lfs = {name: dict(files[name].lfs or {}) for name in wanted}
+    names = {str(lfs[name].get("sha256") or files[name].blob_id) for name in wanted}
+    cache = Path(constants.HF_HUB_CACHE)
+    blobs = cache / ("models--" + model.replace("/", "--")) / "blobs"
+    progress = Progress(blobs, names, total)
+    tell(total=total, bytes=progress.done())
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        missing, free = total - progress.done(), shutil.disk_usage(cache).free
+        if missing > free:
+            text = f"{missing / 1e9:.1f} GB are missing, and {cache} has room for {free / 1e9:.1f}"
+            tell(failed="disk", detail=text)
+            return
+
+        def end(*_: object) -> None:
+            progress.remove_useless()
+            os._exit(128 + signal.SIGTERM)
+
+        signal.signal(signal.SIGTERM, end)
+        threading.Thread(target=progress.keep_telling, daemon=True).start()
+        patterns = [glob.escape(name) for name in wanted]
+        snapshot_download(model, revision=revision, allow_patterns=patterns)
+    except Exception as error:
+        tell(**failure(error))
+        return
+    tell(total=total, bytes=total, commit=info.sha)
+
+
+if __name__ == "__main__":
+    main()
