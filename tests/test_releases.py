@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
+from driving import NOWHERE
 from vbisect.errors import UsageError
 from vbisect.releases import (
     Device,
@@ -51,6 +52,7 @@ def listed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
         monkeypatch.setattr(source, "list_versions", list_versions)
         monkeypatch.setattr(nightly_wheel, "list_versions", list_versions)
+        monkeypatch.setenv("VBISECT_NIGHTLY_INDEX", NOWHERE)
 
     return tell
 
@@ -198,7 +200,7 @@ def test_nightly_is_the_newest_development_build(listed: Callable[..., None]) ->
     chosen = select_range(RangeRequest("0.10.0", "nightly"), FEW, NightlyWheels(CPU))
     newest = chosen.candidates[-1]
     assert newest.version == "0.11.0.dev12+gdef"
-    assert newest.wheels[CPU].index == f"{nightly_wheel.NIGHTLY_INDEX}/cpu"
+    assert newest.wheels[CPU].index == f"{NOWHERE}/cpu"
     assert chosen.notes == ("nightly is 0.11.0.dev12+gdef.",)
 
 

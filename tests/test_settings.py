@@ -170,6 +170,11 @@ def test_a_plain_run_is_repeated_by_a_short_line() -> None:
     [
         ("nightly", {"image": "r@sha256:1", "commit": "c" * 40}, f"nightly-{'c' * 40}"),
         ("nightly", {"image": "r@sha256:1"}, "nightly"),
+        (
+            "nightly",
+            {"wheels": {Device.CUDA: NIGHTLY_WHEEL}, "commit": "c" * 40},
+            f"nightly-{'c' * 40}",
+        ),
         ("nightly", {"wheels": {Device.CUDA: NIGHTLY_WHEEL}}, "nightly"),
         ("nightly", {}, "0.32.0"),
         ("latest", {}, "0.32.0"),
@@ -179,7 +184,7 @@ def test_a_plain_run_is_repeated_by_a_short_line() -> None:
 def test_a_moving_end_is_repeated_as_what_it_was(
     end: str, changed: dict[str, Any], words: str
 ) -> None:
-    """Tomorrow's nightly is another build; a nightly wheel can be asked for by no other name."""
+    """Tomorrow's nightly is another build; one of an unknown commit has no other name."""
     *older, newest = releases()
     candidates = (*older, newest.model_copy(update=changed))
     replayed = shlex.split(settings(end=end, candidates=candidates).replay_command())

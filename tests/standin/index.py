@@ -38,8 +38,8 @@ class PackageIndex:
     """Serves `directory` as a simple index (PEP 503, 691, 700, 658) while its `with` block runs.
 
     `upload_times` and `yanked` go by file name; a file without an upload time is listed
-    without one. Wheels added to the directory later are served too. As every index that has vLLM,
-    it has setuptools.
+    without one. Source distributions are listed too. Wheels added to the directory later are
+    served too. As every index that has vLLM, it has setuptools.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class PackageIndex:
 
     def _projects(self) -> dict[str, list[Path]]:
         found: dict[str, list[Path]] = {}
-        for path in sorted(self.directory.glob("*.whl")):
+        for path in sorted((*self.directory.glob("*.whl"), *self.directory.glob("*.tar.gz"))):
             name = re.sub(r"[-_.]+", "-", path.name.split("-")[0]).lower()
             found.setdefault(name, []).append(path)
         return found
@@ -174,18 +174,25 @@ class PackageIndex:
         return {**entry, "yanked": False if reason is None else reason or True}
 
     def _read(self, path: Path) -> dict[str, Any]:
-        data, text = path.read_bytes(), _metadata(path)
+        data = path.read_bytes()
         entry: dict[str, Any] = {
             "filename": path.name,
             "url": f"/files/{path.name}",
             "hashes": {"sha256": hashlib.sha256(data).hexdigest()},
             "size": len(data),
         }
+        if path.suffix != ".whl":
+            return entry
+        text = _metadata(path)
         if found := re.search(rb"^Requires-Python: (.+)$", text, re.MULTILINE):
             entry["requires-python"] = found[1].decode()
         if self.metadata:
             entry["core-metadata"] = {"sha256": hashlib.sha256(text).hexdigest()}
         return entry
+
+    def _headers(self, path: str) -> Mapping[str, str]:
+        """What else is said with the answer for a path."""
+        return {}
 
     def _answer(self, path: str, wants_json: bool) -> tuple[int, str, bytes]:
         """Status, content type and body for a path."""
@@ -199,6 +206,8 @@ class PackageIndex:
         if parts[0] == "files" and len(parts) == 2:
             name = parts[1].removesuffix(".metadata")
             file = self.directory / name
+            if file.suffix == ".gz" and file.is_file():
+                return 200, "application/octet-stream", file.read_bytes()
             if file.suffix == ".whl" and file.is_file():
                 wants_metadata = name != parts[1]
                 if not wants_metadata:
@@ -224,7 +233,8 @@ def _listing(names: list[str], wants_json: bool) -> tuple[str, bytes]:
 
 def _project(name: str, files: list[dict[str, Any]], wants_json: bool) -> tuple[str, bytes]:
     if wants_json:
-        versions = list(dict.fromkeys(file["filename"].split("-")[1] for file in files))
+        names = (file["filename"].removesuffix(".tar.gz") for file in files)
+        versions = list(dict.fromkeys(name.split("-")[1] for name in names))
         body = {"meta": {"api-version": "1.1"}, "name": name, "versions": versions, "files": files}
         return JSON_TYPE, json.dumps(body).encode()
     rows = []
@@ -284,7 +294,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("content-length", str(len(body)))
         # Stale pages would hide wheels that a test adds while the index runs.
         self.send_header("cache-control", "no-store")
-        for name, value in ((fault and fault.headers) or {}).items():
+        for name, value in {**index._headers(path), **((fault and fault.headers) or {})}.items():
             self.send_header(name, value)
         self.end_headers()
         if self.command == "HEAD":

@@ -50,6 +50,15 @@ def notes_on(recipe: Recipe, *, dated: bool, latest_deps: bool) -> tuple[str, ..
     return tuple(notes)
 
 
+def never_built(wheel: Wheel) -> list[str]:
+    """uv's options to take vLLM as a wheel or not at all.
+
+    Its source distribution is on the index too, and has a wheel been made for other machines only,
+    uv would build it: for hours, where it succeeds at all.
+    """
+    return ["--only-binary", wheel.distribution]
+
+
 def as_of(wheel: Wheel, uploaded: datetime, released: datetime | None) -> list[str]:
     """uv's options to see only what existed on a release's day (old wheels pin too little).
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import re
 import sys
 import threading
 import time
@@ -20,7 +21,7 @@ from pathlib import Path
 from packaging.specifiers import SpecifierSet
 from pydantic import BaseModel, ConfigDict
 
-from vbisect.builds.by_recipe import as_of, first_that_resolves, notes_on
+from vbisect.builds.by_recipe import as_of, first_that_resolves, never_built, notes_on
 from vbisect.builds.recipes import Recipe
 from vbisect.builds.shim import install_torchvision_shim, install_vllm_metadata
 from vbisect.builds.uv import UvResult, failure, run_uv
@@ -29,6 +30,7 @@ from vbisect.errors import Cancelled, EngineLost, HostError
 from vbisect.files import remove_below, write_whole
 from vbisect.locks import Locked, file_lock
 from vbisect.paths import cache_root, with_tilde
+from vbisect.reasons import SkipReason, Untestable
 from vbisect.releases import Device, Wheel
 
 MARKER = "vbisect-environment.json"
@@ -54,7 +56,10 @@ class EnvironmentRequest(BaseModel):
     def name(self) -> str:
         """The environment's folder name."""
         suffix = "-latest-deps" if self.latest_deps else ""
-        return f"{self.device}-{self.wheel.distribution}-{self.wheel.version}{suffix}"
+        # the wheels of all commits had the same version once
+        commit = re.search("/([0-9a-f]{40})(?:/|$)", self.wheel.index or "")
+        build = f"{self.wheel.version}-{commit[1]}" if commit else self.wheel.version
+        return f"{self.device}-{self.wheel.distribution}-{build}{suffix}"
 
 
 class Environment(BaseModel):
@@ -175,19 +180,30 @@ def _finished(path: Path) -> Environment | None:
     return found.model_copy(update={"path": path})
 
 
-def _python_for(request: EnvironmentRequest) -> str:
-    """The interpreter vbisect runs on when the release allows it, else whatever uv finds."""
+def _make_empty(request: EnvironmentRequest, path: Path, cancel: threading.Event | None) -> str:
+    """An environment of the interpreter vbisect runs on when the release takes it, else of another.
+
+    uv looks for that on this host, then gets one where it may. Raises ``Untestable`` when there is
+    none, which is no fault of an index.
+    """
     allowed = SpecifierSet(request.requires_python or "")
-    return sys.executable if platform.python_version() in allowed else str(allowed)
+    own = platform.python_version() in allowed
+    python = sys.executable if own else str(allowed)
+    made = run_uv(["venv", "--python", python, str(path)], cancel=cancel, directory=path.parent)
+    if made.returncode and not own and not made.disk_full:
+        raise Untestable(
+            SkipReason.NOT_INSTALLABLE,
+            f"there is no Python {allowed} on this host, and uv could get none: {made.reason}",
+        )
+    if made.returncode:
+        raise failure(made, "uv could not make an environment")
+    return str(path / "bin" / "python")
 
 
 def _install(request: EnvironmentRequest, path: Path, cancel: threading.Event | None) -> None:
     started = time.monotonic()
-    python = _python_for(request)
+    python = _make_empty(request, path, cancel)
     file = find_wheel_file(request.wheel, python, cancel=cancel)
-    made = run_uv(["venv", "--python", python, str(path)], cancel=cancel, directory=path.parent)
-    if made.returncode:
-        raise failure(made, "uv could not make an environment")
     recipe = _install_by_recipe(request, path, file, cancel)
     site_packages = next(path.glob("lib/python3*/site-packages"), None)
     if site_packages is None:
@@ -221,6 +237,7 @@ def _install_by_recipe(
 
     def attempt(recipe: Recipe, retry: bool) -> tuple[UvResult, None]:
         arguments = ["pip", "install", "--python", str(path / "bin" / "python"), *recipe.arguments]
+        arguments += never_built(request.wheel)
         if recipe.excludes:
             excludes = path / "vbisect-excludes.txt"
             excludes.write_text("\n".join(recipe.excludes) + "\n")
@@ -228,7 +245,7 @@ def _install_by_recipe(
         if file.uploaded is not None and not request.latest_deps:
             arguments += as_of(request.wheel, file.uploaded, request.released)
         if request.wheel.index:
-            arguments += ["--index", request.wheel.index, "--prerelease=allow"]
+            arguments += ["--index", request.wheel.index]
         arguments += [requirement, *recipe.beside]
         return run_uv(arguments, directory=path, cancel=cancel, retry=retry), None
 

@@ -21,7 +21,7 @@ from urllib.request import url2pathname
 from packaging.version import Version
 from pydantic import BaseModel, ConfigDict
 
-from vbisect.builds.by_recipe import as_of, first_that_resolves, notes_on, until
+from vbisect.builds.by_recipe import as_of, first_that_resolves, never_built, notes_on, until
 from vbisect.builds.image_request import ImageBuildRequest
 from vbisect.builds.recipes import Recipe
 from vbisect.builds.uv import UvResult, failure, run_uv
@@ -145,9 +145,10 @@ class _Resolver:
             arguments = ["pip", "compile", "requirements.in", "--python", sys.executable]
             arguments += ["--output-file", "pylock.toml", "--format", "pylock.toml", "--no-header"]
             arguments += ["--excludes", "excludes.txt", *self._target.arguments]
+            arguments += never_built(wheel)
             arguments += [*recipe.arguments, *options]
             if wheel.index:
-                arguments += ["--index", wheel.index, "--prerelease=allow"]
+                arguments += ["--index", wheel.index]
             result = run_uv(arguments, directory=folder, cancel=self._cancel, retry=retry)
             if result.returncode:
                 return result, None

@@ -12,6 +12,7 @@ from packaging.tags import sys_tags
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from pydantic import BaseModel, ConfigDict
 
+from vbisect.builds.by_recipe import never_built
 from vbisect.builds.uv import failure, run_uv
 from vbisect.processes import scratch_directory
 from vbisect.releases import Wheel
@@ -41,7 +42,8 @@ def find_wheel_file(
         lock = folder / "pylock.toml"
         (folder / "requirements.in").write_text(f"{wheel.distribution}=={wheel.version}\n")
         arguments = ["pip", "compile", "requirements.in", "--no-deps", "--python", python]
-        arguments += ["--format", "pylock.toml", "--output-file", str(lock), "--prerelease=allow"]
+        arguments += ["--format", "pylock.toml", "--output-file", str(lock)]
+        arguments += never_built(wheel)
         arguments += ["--index", wheel.index] if wheel.index else []
         result = run_uv(arguments, cancel=cancel, directory=folder)
         if result.returncode:

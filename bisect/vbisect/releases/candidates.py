@@ -62,7 +62,8 @@ def select_range(request: RangeRequest, known: KnownReleases, nightlies: Nightli
         ends.append(Version(release.version))
     start, end = ends
     if start > end:
-        raise UsageError(f"--from {request.start} is newer than --to {request.end} ({end}).")
+        resolved = f" ({end})" if request.end.startswith(("latest", "nightly")) else ""
+        raise UsageError(f"--from {request.start} is newer than --to {request.end}{resolved}.")
     candidates = tuple(releases[each] for each in sorted(releases) if start <= each <= end)
     if len(candidates) < 2:
         raise UsageError(
@@ -77,14 +78,14 @@ def select_range(request: RangeRequest, known: KnownReleases, nightlies: Nightli
 def lasting_name(asked: str, release: Release) -> str:
     """What asks for ``release`` tomorrow too, where ``asked`` moves.
 
-    A nightly wheel, and a nightly image of an unknown commit, have no other name.
+    A nightly of an unknown commit has no other name.
     """
     if asked not in MOVING:
         return asked
-    if release.image is not None:
-        return f"nightly-{release.commit}" if release.commit else asked
-    on_its_own_index = any(wheel.index for wheel in release.wheels.values())
-    return asked if on_its_own_index else release.version
+    if release.commit is not None:
+        return f"nightly-{release.commit}"
+    a_nightly = release.image is not None or any(w.index for w in release.wheels.values())
+    return asked if a_nightly else release.version
 
 
 def parse_version(text: str) -> Version:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import datetime
 
 from packaging.version import Version
 
 from vbisect.errors import HostError, UsageError
 from vbisect.registry import ImageMissing, ImageReference, Registry
 from vbisect.registry.reference import DOCKER_HUB
-from vbisect.releases.catalogue import catalogue
 from vbisect.releases.image_tags import listed
+from vbisect.releases.nightly_version import nightly_version
 from vbisect.releases.release import Release
 from vbisect.releases.source import KnownReleases
 from vbisect.text import one_line
@@ -27,8 +27,7 @@ class NightlyImages:
     A variant is the end of a release's tag and the beginning of a nightly's: ``cu129-nightly``,
     ``cu129-nightly-<commit>`` (vLLM's .buildkite/scripts/push-nightly-builds.sh).
 
-    The versions of these builds are not known before they run. They are given one that says when
-    they were made and from which commit: ``0.33.1.dev202611200312+g0123abcde``.
+    The versions of these builds are not known before they run: they are given one by their date.
     """
 
     def __init__(
@@ -114,30 +113,9 @@ class NightlyImages:
     def _release(
         self, digest: str, commit: str | None, created: datetime | None, known: KnownReleases
     ) -> Release:
-        made = (created or datetime.fromtimestamp(0, UTC)).astimezone(UTC)
-        local = f"+g{commit[:9]}" if commit else ""
         return Release(
-            version=f"{_following(made, known)}.dev{made:%Y%m%d%H%M}{local}",
+            version=nightly_version(created, commit, known),
             wheels={},
             image=str(self._repository.with_digest(digest)),
             commit=commit,
         )
-
-
-def _following(made: datetime, known: KnownReleases) -> str:
-    """The version after the newest release that was out when a build was ``made``."""
-    before = [
-        Version(release.version)
-        for release in known.releases
-        if not Version(release.version).is_prerelease and _out_by(release.version, made)
-    ]
-    newest = max(before, default=Version(known.releases[0].version))
-    return f"{newest.major}.{newest.minor}.{newest.micro + 1}"
-
-
-def _out_by(version: str, moment: datetime) -> bool:
-    """A release the catalogue does not know is newer than all it knows."""
-    entry = catalogue().get(version)
-    if entry is None:
-        return True
-    return datetime.fromisoformat(entry.uploaded) <= moment

@@ -10,8 +10,7 @@ from vbisect.builds.image_build import BuiltImage, ImageBuildRequest, build_imag
 from vbisect.engine import Engine
 from vbisect.reasons import SkipReason, Untestable
 from vbisect.releases import Device, IndexUnavailable, Release, Wheel, catalogue
-from vbisect.releases.index import list_versions
-from vbisect.releases.nightly_wheel import nightly_index
+from vbisect.releases.nightly_wheel import wheel_of_commit
 from vbisect.run.settings import RunSettings
 
 
@@ -60,15 +59,9 @@ class ImageBuilds:
 
 def _wheel_of_commit(commit: str, device: Device) -> Wheel:
     """The wheel vLLM keeps of every commit (docs.vllm.ai, installation)."""
-    index = nightly_index(commit, device)
     try:
-        builds = list_versions("vllm", pre=True, index=index, timeout=30)
+        return wheel_of_commit(commit, device)
     except IndexUnavailable as error:
         raise Untestable(
             SkipReason.NOT_PUBLISHED, f"neither an image nor a wheel of {commit}: {error}"
         ) from None
-    # pip's extra indexes are listed too, with releases of vLLM
-    own = [version for version in builds if version.is_devrelease]
-    if not own:
-        raise Untestable(SkipReason.NOT_PUBLISHED, f"no wheel of {commit} at {index}")
-    return Wheel(distribution="vllm", version=str(own[-1]), index=index)

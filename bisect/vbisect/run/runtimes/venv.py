@@ -17,6 +17,7 @@ from vbisect.paths import with_tilde
 from vbisect.processes import end_orphans
 from vbisect.reasons import SkipReason, Untestable
 from vbisect.releases import Device, Release, catalogue
+from vbisect.releases.pythons import pythons_of
 from vbisect.run.host import host_facts
 from vbisect.run.records import Build
 from vbisect.run.runtimes.interface import Fetched, Poll
@@ -111,7 +112,7 @@ def _request(settings: RunSettings, release: Release) -> EnvironmentRequest | No
     return EnvironmentRequest(
         device=settings.device,
         wheel=wheel,
-        requires_python=entry.requires_python if entry else None,
+        requires_python=pythons_of(entry.version, entry.requires_python) if entry else None,
         released=datetime.fromisoformat(entry.uploaded) if entry else None,
         latest_deps=settings.latest_deps,
     )
