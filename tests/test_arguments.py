@@ -224,6 +224,15 @@ def test_variables_that_only_sound_like_secrets_are_taken(name: str) -> None:
         ("bash", "-c", "sh -c './check --password hunter2'"),
         ("/usr/bin/curl", "-u", "me:hunter2", "http://h/"),
         ("curl", "--user=me:hunter2", "http://h/"),
+        ("curl", "-H", "Authorization: Basic aHVudGVyMg==hunter2", "http://h/"),
+        ("curl", "-H", "X-Api-Key: hunter2"),
+        ("curl", "--header=x-auth-token: hunter2"),
+        ("curl", "-HX-Api-Key:hunter2"),
+        ("bash", "-c", "curl -H 'Cookie: hunter2' $U"),
+        ("sh", "-ec", "set -x; ./check --password hunter2"),
+        ("check", "http://h/?n=1&api_key=hunter2"),
+        ("check", "--url=http://h/?token=hunter2#x"),
+        ("check", "https://hunter2-hunter2-hunter2@h/simple"),
     ],
 )
 def test_secrets_within_a_value_are_refused(words: tuple[str, ...]) -> None:
@@ -247,6 +256,9 @@ def test_json_with_a_secret_is_no_serve_argument() -> None:
         ("sh", "-c", "ls | sort --key 2"),
         ("python", "-c", "print('it''s') # it's"),
         ("curl", "-u", "me", "http://h/"),
+        ("curl", "-H", "Content-Type: application/json", "http://me@h:1/?page=2&max_tokens=3"),
+        ("sh", "-c", 'curl -H "Authorization: Bearer $HF_TOKEN" "http://h/?key=${KEY}"'),
+        ("npm", "run", "auth:token"),
         ("check", '{"api_key": ""}', "{", "[" * 3000),
     ],
 )

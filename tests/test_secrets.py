@@ -74,3 +74,13 @@ def test_a_password_in_the_index_address_is_not_kept(leaky: Vbisect) -> None:
     assert "package index cannot be reached" in done.json["message"]
     for name, text in evidence(done).items():
         assert "s3cret-word" not in text, name
+
+
+@pytest.mark.parametrize("text", [KEY, TOKEN, "at https://me:s3cret-word@h/"])
+def test_no_option_that_is_recorded_may_hold_a_secret(vbisect: Vbisect, text: str) -> None:
+    """It is refused before anything is written, and not repeated."""
+    done = vbisect.run("--from", "0.30.0", "--to", "0.32.0", "--failure", text, **SECRETS)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "holds a secret" in done.stderr
+    assert text not in done.stderr
+    assert not list(vbisect.results.iterdir())

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import string
 import time
 import unicodedata
+from urllib.parse import quote
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from vbisect.text import is_secret_name, one_line, plain, redact
+from vbisect.text import is_secret_name, one_line, plain, redact, without_secrets
 
 BODY = "AbCdEfGhIjKlMnOpQrStUvWxYz0123456789"
 TOKENS = {
@@ -135,6 +137,9 @@ def test_passwords_in_addresses_are_redacted() -> None:
         redact("at https://me:s3cret@pypi.local/simple") == "at https://<secret>@pypi.local/simple"
     )
     assert redact("postgres://:pass-word@h/d") == "postgres://<secret>@h/d"
+    assert redact("https://me:p@ss@h/d") == "https://<secret>@h/d"
+    assert redact("https://0123456789abcdef@h/d git@h") == "https://<secret>@h/d git@h"
+    assert redact("ssh://git@h/d") == "ssh://git@h/d"
     assert redact("at https://pypi.local:8080/a@b") == "at https://pypi.local:8080/a@b"
 
 
@@ -145,6 +150,37 @@ def test_values_of_secret_variables_are_redacted(monkeypatch: pytest.MonkeyPatch
     shown = plain("login with correct horse as battery staple")
     assert shown == "login with <REGISTRY_PASSWORD> as battery staple"
     assert "horse" not in plain("login with correct\x00 horse")
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "correct horse",
+        'pa"ss\\wo/rd \u00e9',
+        "first line of it\n  second line of it\n",
+        "a  b\tc  d",
+    ],
+)
+def test_secrets_are_known_in_the_shapes_that_they_come_in(
+    secret: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On one line, in JSON, in an address; and where another secret is its beginning."""
+    monkeypatch.setenv("A_TOKEN", secret)
+    monkeypatch.setenv("B_TOKEN", f"{secret}-battery")
+    monkeypatch.setenv("C_TOKEN", f"{secret}-battery-staple")
+    told = f"{secret}-battery-staple"
+    assert without_secrets(told) == "<C_TOKEN>"
+    assert one_line(f"a  {told}\nb") == "a <C_TOKEN> b"
+    for written in (json.dumps([told]), json.dumps([told], ensure_ascii=False)):
+        assert without_secrets(written) == '["<C_TOKEN>"]'
+    assert without_secrets(quote(told, safe="")) == "<C_TOKEN>"
+
+
+def test_the_lines_of_a_secret_are_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a log has them that begins each line with the time."""
+    monkeypatch.setenv("SSH_PRIVATE_KEY", "-----BEGIN-----\nMIIEvQIBADANBgkqhkiG9w0\nshort\n")
+    assert without_secrets("12:00 MIIEvQIBADANBgkqhkiG9w0") == "12:00 <SSH_PRIVATE_KEY>"
+    assert without_secrets("short") == "short"
 
 
 @pytest.mark.parametrize(

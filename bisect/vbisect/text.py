@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from vbisect.files import Below, write_whole
 
@@ -36,7 +38,10 @@ _TOKEN = re.compile(
     r"|github_pat_[A-Za-z0-9_]{20}[A-Za-z0-9_-]*|s(?<![AEIOUaeiou]s)k-[A-Za-z0-9_-]{20,}"
     r"|b(?i:earer)\s+[A-Za-z0-9._~+/=-]{8,}|B(?i:earer)\s+[A-Za-z0-9._~+/=-]{8,}"
 )
-_IN_URL = re.compile(r"://[^/\s:@]*:[^/\s@]+(?=@)")
+# a name alone that is that long is no name
+_IN_URL = re.compile(r"://(?:[^/\s:@]*:[^/\s]+|[^/\s:@]{16,})(?=@)")
+_SHORTEST = 8
+"""Characters of a secret that is told from other words."""
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
 # C0/C1 controls except tab and newline, bidirectional controls, and what UTF-8 cannot hold
 _CONTROL = re.compile(
@@ -63,11 +68,26 @@ def redact(text: str) -> str:
 
 def without_secrets(text: str) -> str:
     """``text`` with the names of secrets in their place."""
-    for name in filter(is_secret_name, os.environ):
-        value = os.environ.get(name, "")
-        if len(value) >= 8:
-            text = text.replace(value, f"<{name}>")
+    known = {
+        form: name
+        for name in filter(is_secret_name, os.environ)
+        for form in _forms(os.environ.get(name, ""))
+    }
+    # the longest first: of one that begins as another does nothing may be left
+    for form in sorted(known, key=len, reverse=True):
+        text = text.replace(form, f"<{known[form]}>")
     return _IN_URL.sub("://<secret>", _TOKEN.sub("<secret>", text))
+
+
+@lru_cache(maxsize=1000)
+def _forms(secret: str) -> frozenset[str]:
+    """How a secret looks in a text: as it is, as JSON and addresses have it, by its lines."""
+    as_json = {json.dumps(secret, ensure_ascii=ascii)[1:-1] for ascii in (False, True)}
+    address = quote(secret, safe="", errors="surrogateescape")
+    lines = (line.strip() for line in secret.splitlines())
+    forms = {secret, *as_json, address}
+    whole = forms if len(secret) >= _SHORTEST else set()
+    return frozenset(whole | {line for line in lines if len(line) >= 2 * _SHORTEST})
 
 
 def in_every_text(change: Callable[[str], str], value: Any) -> Any:
@@ -115,7 +135,7 @@ def plain(text: str, limit: int = 2000) -> str:
 
 def one_line(text: str, limit: int = 300) -> str:
     """``text`` as a single line of at most ``limit`` characters."""
-    return plain(" ".join(text.split()), limit)
+    return plain(" ".join(redact(text).split()), limit)  # secrets may hold white space
 
 
 def scrub_file(path: Path) -> None:

@@ -104,12 +104,12 @@ def refuse_secrets(option: str, words: Sequence[str]) -> None:
         name, equals, value = word.partition("=")
         if not equals and name.startswith("-") and not following.startswith("-"):
             value = following
-        for secret in _secrets_of(program, name, value):
+        for secret in (*_secrets_of(program, name, value), *_secrets_to_send(word)):
             raise UsageError(
                 f"{option} {secret}: secrets are not recorded; set it in your environment and pass "
                 "it on with --env NAME."
             )
-        if name == "-c" and " " in value:
+        if re.fullmatch("-[A-Za-z]*c", name) and " " in value:
             with suppress(ValueError):  # it is for another than a shell
                 refuse_secrets(option, shlex.split(value))
         if PurePath(word).name in _OWN_MEANING:
@@ -132,6 +132,22 @@ def _secrets_of(program: str, name: str, value: str) -> Iterator[str]:
     if value.lstrip().startswith(("{", "[")):
         with suppress(ValueError, RecursionError):  # no JSON
             yield from _secrets_in(json.loads(value))
+
+
+_HEADER = re.compile(r"(?:^|-H *|=)([A-Za-z][\w-]*): *(?=(\S.*))")
+_IN_QUERY = re.compile(r"[?&;]([\w.-]+)=(?=([^&;#\s\"']+))")
+_REFERENCE = re.compile(r"(?:\w+ +)?\$(?:\w+|\{\w+\})")
+"""What a shell puts a variable in for, after the name of a scheme maybe."""
+
+
+def _secrets_to_send(word: str) -> Iterator[str]:
+    """The names of the secrets in a header, or in the query of an address."""
+    found = [match for match in _HEADER.finditer(word) if " " in word or "-H" in match[0]]
+    if "://" in word:
+        found += _IN_QUERY.finditer(word)
+    for match in found:
+        if is_secret_name(match[1]) and not _REFERENCE.fullmatch(match[2].strip()):
+            yield match[1]
 
 
 def _secrets_in(data: object) -> Iterator[str]:

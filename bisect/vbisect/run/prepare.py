@@ -48,6 +48,7 @@ from vbisect.run.room import find_room
 from vbisect.run.runtimes import RUNTIMES
 from vbisect.run.settings import RunSettings
 from vbisect.search import Find
+from vbisect.text import without_secrets
 
 
 def prepare(options: RunOptions) -> RunSettings:
@@ -135,10 +136,20 @@ def prepare(options: RunOptions) -> RunSettings:
         command=asked.command,
         candidates=chosen.candidates,
     )
-    settings.to_toml()  # what cannot be recorded is not begun
+    _check_recordable(settings)
     with suppress(HostError):  # a GPU that is busy now may be free when the run begins
         find_room(settings)
     return settings
+
+
+def _check_recordable(settings: RunSettings) -> None:
+    """What cannot be recorded is not begun; raises ``UsageError`` for it."""
+    recorded = settings.to_toml().decode()
+    if without_secrets(recorded) != recorded:
+        raise UsageError(
+            "An option or the address of an index holds a secret, and both are recorded: have it "
+            "where pip, Docker or the server look for it themselves."
+        )
 
 
 def make_run_dir(results: Path, run_id: str) -> Path:
