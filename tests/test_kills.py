@@ -175,6 +175,26 @@ def test_a_lost_guard_is_no_lost_server(vbisect: Vbisect, moment: str) -> None:
     assert counts(run_dir, "trial_started") == {**TESTED, "78.0": 2}
 
 
+def test_what_a_killed_run_left_is_ended_by_whatever_name_it_is_resumed(
+    vbisect: Vbisect, tmp_path: Path
+) -> None:
+    """Begun by a link, gone on with by its own name."""
+    (tmp_path / "link").symlink_to(vbisect.results)
+    own = ("--device", "cpu", "--results", tmp_path / "link", "--json", "--fresh")
+    started = vbisect.launch("run", *RUN, *own)
+    run_dir = started.until(came("observation"))
+    left = processes(f"VBISECT_CACHE_DIR={vbisect.cache}\0".encode())
+    engines = [pid for pid, line in left.items() if "EngineCore" in line]
+    os.kill(started.process.pid, signal.SIGSTOP)
+    for pid, line in left.items():
+        if "guard.py" in line:
+            os.kill(pid, signal.SIGKILL)
+    started.kill()
+    assert any(map(alive, engines))
+    assert vbisect.resume(run_dir).returncode == 0
+    assert not any(map(alive, engines))
+
+
 def test_a_lost_guard_is_not_counted_as_a_kill(vbisect: Vbisect) -> None:
     """A server that is killed after it, once, is booted again all the same."""
     started = vbisect.start(*RUN)

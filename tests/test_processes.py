@@ -20,6 +20,7 @@ from vbisect.processes import (
     OWNER_VARIABLE,
     Guarded,
     end_orphans,
+    guarded,
     pip_command,
     scratch_directory,
 )
@@ -197,6 +198,18 @@ def test_a_killed_guard_takes_all_along(start: Start, tmp_path: Path, mark: str)
         process.wait(10)
     assert not marked(mark)
     assert process.stop() == -signal.SIGKILL
+
+
+def test_a_stopped_guard_is_not_waited_for_without_end(
+    start: Start, tmp_path: Path, mark: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is what it guards left behind."""
+    monkeypatch.setattr(guarded, "_PATIENCE", 0.2)
+    process = start("sh", "-c", f"{AWAY} & echo up; exec sleep 600")
+    until(lambda: {"up", "away"} <= set(said(tmp_path).split()))
+    os.kill(process.guard_pid, signal.SIGSTOP)
+    assert process.stop() == -signal.SIGKILL
+    assert not marked(mark)
 
 
 def test_an_error_inside_a_guarded_block_is_the_one_that_is_told(tmp_path: Path) -> None:

@@ -25,6 +25,10 @@ _KEEP_MARKS = {"SPT_NOENV": "1"}
 shows of a process, and so over the marks."""
 
 
+_PATIENCE = 30.0
+"""Seconds, beside the grace, that a guard may take to end what it guards; it needs ten at most."""
+
+
 class Guarded:
     """A command in its own session, its output appended to ``log``.
 
@@ -47,6 +51,7 @@ class Guarded:
         self._lock = threading.Lock()
         self._mark = uuid4().hex
         self._command = command[0]
+        self._grace = grace
         self._guard = subprocess.Popen(
             [sys.executable, "-I", str(_GUARD), str(grace), str(log.absolute()), *command],
             stdin=subprocess.PIPE,
@@ -80,7 +85,11 @@ class Guarded:
         """
         if self._guard.stdin is not None and not self._guard.stdin.closed:
             self._guard.stdin.close()
-        self._guard.wait()
+        try:
+            self._guard.wait(self._grace + _PATIENCE)
+        except subprocess.TimeoutExpired:  # it was stopped: nobody else would end it
+            self._guard.kill()
+            self._guard.wait()
         try:
             return self._told()
         except EngineLost:

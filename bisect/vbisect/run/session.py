@@ -80,7 +80,7 @@ def resume_run(run_dir: Path, display: Display) -> RunState:
 
 class _Session:
     def __init__(self, run_dir: Path, state: RunState, journal: Journal, display: Display) -> None:
-        self._run_dir = run_dir
+        self._run_dir = run_dir.resolve()  # what it starts is known by one name for ever
         self._state = state
         self._journal = journal
         self._display = display
@@ -144,7 +144,7 @@ class _Session:
     @contextmanager
     def _runtime(self) -> Iterator[Runtime]:
         """The run's runtime, rid of what a killed vbisect left there."""
-        runtime = open_runtime(self._state.settings, self._run_dir.absolute(), self._display.say)
+        runtime = open_runtime(self._state.settings, self._run_dir, self._display.say)
         try:
             if orphans := runtime.end_orphans():
                 self.emit(EventKind.NOTE, text=f"{orphans} leftovers of a killed run were ended.")
