@@ -16,7 +16,7 @@ PURE = {
     *("__future__", "bisect", "collections.abc", "dataclasses", "enum", "functools", "itertools"),
     *("math", "typing"),
 }
-VIRTUAL = PURE | {"collections", "heapq", "pathlib", "pydantic", "random", "statistics"}
+VIRTUAL = PURE | {"collections", "heapq", "json", "pathlib", "pydantic", "random", "statistics"}
 HEAVY = ("jinja2", "httpx", "pydantic", "rich", "docker", "uv")
 
 

@@ -193,11 +193,20 @@ def test_the_values_of_secrets_are_taken_by_no_option(name: str) -> None:
         "--served-model-name my-multitask-classification-model",
         "--download-dir /mnt/disk-nvme-models-shared-2024",
         "-O.pass_config.eliminate_noops=true",
+        *("--max-prompt-adapter-token 7", "--max_prompt_adapter_token=7; <0.10"),
     ],
 )
 def test_what_only_sounds_like_a_secret_is_taken(value: str) -> None:
     """Arguments that vLLM has; ``--hf-token`` alone means the one in the environment."""
-    assert parse_serve_argument(value).text == value
+    assert str(parse_serve_argument(value)) == value
+
+
+@pytest.mark.parametrize("name", ["--hf-token", "--api-key", "--ssl-keyfile-password"])
+def test_secrets_among_the_servers_own_arguments_are_refused(name: str) -> None:
+    """That vLLM has an argument of this name makes its value no less of a secret."""
+    for value in (f"{name} 7", f"{name}=7", f"{name.replace('-', '_').replace('__', '--')} 7"):
+        with pytest.raises(UsageError, match=r"no key|not recorded"):
+            parse_serve_argument(value)
 
 
 @pytest.mark.parametrize(

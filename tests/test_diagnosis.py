@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from vbisect.errors import HostError
 from vbisect.launch import Ended
 from vbisect.launch.diagnosis import diagnose_exit, known_cause, last_words, read_log
 from vbisect.reasons import ADVICE, SkipReason
@@ -44,6 +45,40 @@ CAUSES = [
         R.GPU_NOT_SUPPORTED,
         "RuntimeError: CUDA error: no kernel image is available for execution on the device",
     ),
+    # vllm/worker/worker.py of V0, vllm/v1/core/kv_cache_utils.py before and since 0.11
+    (
+        R.OUT_OF_MEMORY,
+        "ValueError: The model's max seq len (30000) is larger than the maximum number of tokens "
+        "that can be stored in KV cache (19632). Try increasing `gpu_memory_utilization` or",
+    ),
+    (
+        R.OUT_OF_MEMORY,
+        "ValueError: To serve at least one request with the models's max seq len (40960), (10.00 "
+        "GiB KV cache is needed, which is larger than the available KV cache memory (1.25 GiB).",
+    ),
+    (
+        R.OUT_OF_MEMORY,
+        "ValueError: To serve at least one request with the model's max seq len (131072), 9.5 GiB "
+        "KV cache is needed, which is larger than the available KV cache memory (6.91 GiB).",
+    ),
+    # vllm-project/vllm#31700, #28305
+    (
+        R.DRIVER_TOO_OLD,
+        "torch.AcceleratorError: CUDA error: the provided PTX was compiled with an unsupported "
+        "toolchain.",
+    ),
+    (
+        R.DRIVER_TOO_OLD,
+        "ptxas application ptx input, line 9; fatal : Unsupported .version 8.7; current version is "
+        "'8.4'",
+    ),
+    # vllm-project/vllm#31338
+    (R.GPU_NOT_SUPPORTED, "ptxas fatal : Value 'sm_121a' is not defined for option 'gpu-name'"),
+    (
+        R.GPU_NOT_SUPPORTED,
+        "ValueError: Bfloat16 is only supported on GPUs with compute capability of at least 8.0. "
+        "Your Tesla V100-PCIE-32GB GPU has compute capability 7.0. You can use float16 instead",
+    ),
     (R.NO_DEVICE, "RuntimeError: Failed to infer device type, please set VLLM_LOGGING_LEVEL"),
     (
         R.MODEL_NOT_ACCESSIBLE,
@@ -53,6 +88,41 @@ CAUSES = [
     (
         R.MODEL_NOT_ACCESSIBLE,
         "OSError: nonesuch/m is not a local folder and is not a valid model identifier listed on",
+    ),
+    (
+        R.MODEL_NOT_ACCESSIBLE,
+        "huggingface_hub.errors.HfHubHTTPError: 403 Forbidden: Please enable access to public "
+        "gated repositories in your fine-grained token settings to view this repository.",
+    ),
+    (R.MODEL_NOT_ACCESSIBLE, "ValueError: No supported config format found in nonesuch/m"),
+    (
+        R.MODEL_NOT_ACCESSIBLE,
+        "pydantic_core.ValidationError: Invalid repository ID or local directory specified: 'x/m'.",
+    ),
+    (
+        R.HUB_NOT_REACHED,
+        'requests.exceptions.ReadTimeout: (ReadTimeoutError("HTTPSConnectionPool(host='
+        "'huggingface.co', port=443): Read timed out. (read timeout=10)\"), '(Request ID: d)')",
+    ),
+    (
+        R.HUB_NOT_REACHED,
+        'requests.exceptions.ConnectTimeout: (MaxRetryError("HTTPSConnectionPool(host='
+        "'hf-mirror.com', port=443): Max retries exceeded with url: /x/m/resolve/main/config.json",
+    ),
+    (R.HUB_NOT_REACHED, "httpx.ConnectError: [Errno -3] Temporary failure in name resolution"),
+    (
+        R.HUB_NOT_REACHED,
+        "huggingface_hub.errors.HfHubHTTPError: 429 Client Error: Too Many Requests for url: "
+        "https://huggingface.co/api/models/x/m/tree/main",
+    ),
+    (
+        R.HUB_NOT_REACHED,
+        "huggingface_hub.errors.HfHubHTTPError: Client error '429 Too Many Requests' for url",
+    ),
+    (
+        R.HUB_NOT_REACHED,
+        "OSError: We couldn't connect to 'https://huggingface.co' to load the files, and couldn't "
+        "find them in the cached files.",
     ),
     (
         R.NO_COMPILER,
@@ -178,6 +248,39 @@ def test_a_type_error_is_no_unknown_argument(log: LogMaker) -> None:
     """Python's own errors speak of arguments too, and not of those on the command line."""
     line = "TypeError: argument of type 'NoneType' is not iterable"
     assert known_cause(log(f"{BEFORE}(EngineCore pid=9) {line}\n{AFTER}")) is None
+
+
+RETRIED = [
+    "'(ReadTimeoutError(\"HTTPSConnectionPool(host='huggingface.co', port=443): Read timed out. "
+    "(read timeout=10)\"), '(Request ID: 3)')' thrown while requesting HEAD https://hf-mirror.com/x",
+    "Error retrieving file list: 429 Client Error: Too Many Requests for url: x, retrying 1 of 2",
+]
+
+
+@pytest.mark.parametrize("line", RETRIED)
+def test_a_request_that_was_repeated_is_no_cause(log: LogMaker, line: str) -> None:
+    """The hub was asked again, and what the server ended of came after."""
+    found = diagnose_exit(
+        log(f"{BEFORE}{line}\nRetrying in 1s [Retry 1/5].\nKeyError: 'a'\n"), Ended(1)
+    )
+    assert found.reason is R.EXITED_BEFORE_READY
+    again = known_cause(log(f"{line}\nhuggingface_hub.errors.LocalEntryNotFoundError: no\n"))
+    assert again is not None
+    assert again.reason is R.HUB_NOT_REACHED
+
+
+@pytest.mark.parametrize("said", ["[Errno 28] No space left on device", "write failed: Errno 28"])
+def test_a_full_disk_is_the_hosts(log: LogMaker, said: str) -> None:
+    """Where the weights go, above all."""
+    with pytest.raises(HostError, match="The disk is full"):
+        diagnose_exit(log(f"{BEFORE}OSError: {said}: '/root/.cache/huggingface/hub/x'\n"), Ended(1))
+
+
+def test_advice_for_a_gpu_names_what_helps() -> None:
+    """One argument is all that it takes, where the log knows which."""
+    assert "--max-model-len" in ADVICE[R.OUT_OF_MEMORY]
+    assert "--dtype half" in ADVICE[R.GPU_NOT_SUPPORTED]
+    assert set(R) == ADVICE.keys()
 
 
 def test_a_kill_without_a_word_came_from_outside(log: LogMaker) -> None:

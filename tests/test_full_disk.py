@@ -13,6 +13,7 @@ from driving import Done, Vbisect, counts, world
 from made import settings
 from standin.behaviour import Behaviour
 from standin.index import PackageIndex
+from vbisect.builds.uv import UvResult
 from vbisect.errors import HostError
 from vbisect.full_disk import with_room_in
 from vbisect.launch.diagnosis import diagnose_exit
@@ -166,3 +167,11 @@ def test_half_an_event_is_never_left_in_a_journal(disk: Path) -> None:
         journal.append(EventKind.NOTE, text="after")
     events, torn = read_journal(disk)
     assert ([event["text"] for event in events], torn) == (["before", "after"], b"")
+
+
+def test_full_shared_memory_is_none_for_uv_either() -> None:
+    """uv says the same of both; how much of it there is, is the host's own setting."""
+    told = "error: Failed to install\n  cause: failed to write {}: No space left (os error 28)"
+    assert UvResult(2, told.format("/home/u/.cache/uv/x")).disk_full
+    assert not UvResult(2, told.format("/dev/shm/uv/x")).disk_full
+    assert not UvResult(0, told.format("/home/u/.cache/uv/x")).disk_full

@@ -109,6 +109,18 @@ def test_a_run_with_a_picture_can_be_repeated(tmp_path: Path) -> None:
     assert image_of(RunSettings.read(tmp_path)) == image_of(made)
 
 
+def test_nobodys_home_is_a_name_like_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the picture is looked for, there it is recorded to be."""
+    monkeypatch.chdir(tmp_path)
+    picture = tmp_path / "~nosuchuser" / "sea.png"
+    picture.parent.mkdir()
+    picture.write_bytes(KINDS["png"])
+    made = prepared("~nosuchuser/sea.png", model="tiny:qwen2_5_vl")
+    assert made.picture == str(picture)
+
+
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     """Files of all sorts."""

@@ -182,7 +182,16 @@ def test_a_wrong_world_is_one_line(vbisect: Vbisect, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("{", "Invalid JSON"), ("[]", "Input should be an object"), (b"\xff", "Invalid JSON")],
+    [
+        ("{", "Invalid JSON"),
+        ("[]", "Input should be an object"),
+        (b"\xff", "Invalid JSON"),
+        ('{"candidates": 9, "change": null, "seed": 1, "seed": 2}', "'seed' is there twice"),
+        (
+            '{"candidates": 9, "change": {"kind": "fix", "at": 2, "at": 3}}',
+            "the key 'at' is there twice",
+        ),
+    ],
 )
 def test_a_file_that_holds_no_world_is_one_line(
     vbisect: Vbisect, text: str | bytes, said: str

@@ -77,7 +77,12 @@ CASES = {
     "no engine": run("--runtime", "docker", said=f"answers at unix://{NO_ENGINE}", code=4),
     "engine address": run("--docker-host", "gpu01", said="--docker-host gives no address"),
     "not docker": run("--gpus", "all", said="--gpus is for --runtime docker, and this is"),
-    "plan": Case(("plan", "--from", "0.27.1"), "Give both --from and --to"),
+    "plan": Case(("plan", "--from", "0.27.1"), "Give both --from and --to.\n"),
+    "nightly index": Case(
+        ("run", "--from", "0.27.1", "--to", "nightly", *("--device", "cpu", "--runtime", "venv")),
+        "VBISECT_NIGHTLY_INDEX is no address of an index",
+        env={"VBISECT_NIGHTLY_INDEX": "{tmp}/nightly"},
+    ),
     "plan resumed": Case(("plan", "--resume", "{tmp}"), "a run that was begun has its plan"),
     "doctor's engine": Case(("doctor", "--docker-host", "gpu01"), "--docker-host gives no"),
     "clean's engine": Case(

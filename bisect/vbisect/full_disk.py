@@ -13,7 +13,9 @@ from pathlib import Path
 from vbisect.errors import HostError
 from vbisect.reasons import Untestable
 
-WORDS = re.compile(r"No space left on device|Disk quota exceeded|os error 28\b", re.IGNORECASE)
+WORDS = re.compile(
+    r"No space left on device|Disk quota exceeded|(?:os error|Errno) 28\b", re.IGNORECASE
+)
 """What programs say of it; uv gives the system's number."""
 
 _SHARED_MEMORY = re.compile(

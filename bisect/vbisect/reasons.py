@@ -19,6 +19,7 @@ class SkipReason(StrEnum):
     GPU_NOT_SUPPORTED = "GPU not supported"
     NO_DEVICE = "no usable device"
     MODEL_NOT_ACCESSIBLE = "model not accessible"
+    HUB_NOT_REACHED = "model hub not reached"
     MODEL_NOT_SUPPORTED = "model not supported"
     BROKEN_DEPENDENCIES = "broken dependencies"
     SYSTEM_LIBRARY = "system library too old"
@@ -37,6 +38,11 @@ class SkipReason(StrEnum):
     COMMAND_SKIPPED = "command said skip"
     COMMAND_TIMEOUT = "command timed out"
 
+    @property
+    def of_the_run(self) -> bool:
+        """Whether it is no release's doing: what every other would meet on this host too."""
+        return self in _OF_THE_RUN
+
 
 ADVICE: dict[SkipReason, str] = {
     SkipReason.EXCLUDED: "It was left out with --skip.",
@@ -49,15 +55,20 @@ ADVICE: dict[SkipReason, str] = {
     SkipReason.BUILD_FAILED: "Read the end of build.log in the trial's folder.",
     SkipReason.UNKNOWN_ARGUMENT: "Limit the argument to the versions that know it, "
     "as in --serve-arg '--enable-scale-out; >=0.30'.",
-    SkipReason.OUT_OF_MEMORY: "Free memory on the host (or raise --memory), or pass --serve-arg "
-    "'--gpu-memory-utilization 0.5' or a smaller --max-model-len.",
+    SkipReason.OUT_OF_MEMORY: "Free memory on the host (or raise --memory). For a context that is "
+    "too long, pass --serve-arg '--max-model-len 8192'; for a GPU that others use too, --serve-arg "
+    "'--gpu-memory-utilization 0.5'; for weights that are too large, --tp or a smaller --model.",
     SkipReason.DRIVER_TOO_OLD: "Update the GPU driver, or, from 0.17.0 on and on a data-centre "
     "card, set --env VLLM_ENABLE_CUDA_COMPATIBILITY=1.",
-    SkipReason.GPU_NOT_SUPPORTED: "This build has no kernels for this GPU; use another GPU or "
-    "narrow the range.",
+    SkipReason.GPU_NOT_SUPPORTED: "This build cannot use this GPU; use another one or narrow the "
+    "range. Without bfloat16, pass --serve-arg '--dtype half'; where only its ptxas is too old, "
+    "--env TRITON_PTXAS_PATH=/usr/local/cuda/bin/ptxas.",
     SkipReason.NO_DEVICE: "This build found no device it can use; check --device and the driver.",
     SkipReason.MODEL_NOT_ACCESSIBLE: "Check the model's name, and that HF_TOKEN is set and has "
     "access to it.",
+    SkipReason.HUB_NOT_REACHED: "Look after the way to the model hub: HF_ENDPOINT, the proxies, "
+    "and whether it limits requests without HF_TOKEN. With HF_HUB_OFFLINE=1 the model has to be in "
+    "the cache.",
     SkipReason.MODEL_NOT_SUPPORTED: "This version cannot serve this model; narrow the range or "
     "choose another --model.",
     SkipReason.BROKEN_DEPENDENCIES: "The installed packages do not fit this version; see the "
@@ -92,6 +103,7 @@ ADVICE: dict[SkipReason, str] = {
 CAN_PASS = frozenset(
     {
         SkipReason.OUT_OF_MEMORY,
+        SkipReason.HUB_NOT_REACHED,
         SkipReason.PORT_TAKEN,
         SkipReason.EXITED_BEFORE_READY,
         SkipReason.KILLED,
@@ -102,6 +114,23 @@ CAN_PASS = frozenset(
     }
 )
 """Reasons that need not be there at the next boot: such a skip is tried again before it counts."""
+
+_OF_THE_RUN = frozenset(
+    {
+        SkipReason.OUT_OF_MEMORY,
+        SkipReason.NO_DEVICE,
+        SkipReason.MODEL_NOT_ACCESSIBLE,
+        SkipReason.HUB_NOT_REACHED,
+        SkipReason.NO_COMPILER,
+        SkipReason.PORT_TAKEN,
+        SkipReason.KILLED,
+    }
+)
+"""What a model, this host or its network lacks.
+
+Not among them is what may differ by release although the host has a part in it: which drivers,
+GPUs, system libraries, models and arguments a build takes, and an end for reasons unknown.
+"""
 
 
 class Untestable(Exception):

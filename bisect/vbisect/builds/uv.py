@@ -37,7 +37,7 @@ class UvResult:
     @property
     def disk_full(self) -> bool:
         """Whether the failure is a full disk."""
-        return self.returncode != 0 and full_disk.WORDS.search(self.output) is not None
+        return self.returncode != 0 and full_disk.line_about(self.output) is not None
 
     @property
     def reason(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from vbisect.errors import UsageError
 from vbisect.run.options import RunOptions
 from vbisect.run.plan import Plan, make_plan
 from vbisect.run.prepare import prepare
@@ -14,8 +15,11 @@ from vbisect.text import one_line
 def print_plan(options: RunOptions, results: Path, *, json_output: bool) -> None:
     """Print the plan for a run with these options; starts nothing.
 
-    What trials take is learnt from the runs below ``results``.
+    What trials take is learnt from the runs below ``results``. Raises ``UsageError`` and
+    ``HostError``.
     """
+    if not options.start or not options.end:
+        raise UsageError("Give both --from and --to.")
     settings = prepare(options)
     plan = make_plan(settings, results)
     if json_output:

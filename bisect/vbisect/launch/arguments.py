@@ -15,6 +15,7 @@ from packaging.version import Version
 from pydantic import BaseModel, ConfigDict
 
 from vbisect.errors import UsageError
+from vbisect.releases.changes import changes
 from vbisect.text import is_secret_name, without_secrets
 
 
@@ -127,7 +128,7 @@ def _secrets_of(program: str, name: str, value: str) -> Iterator[str]:
     if name in _OWN_MEANING.get(program, ()):
         if program != "sort" and ":" in value:
             yield name
-    elif re.fullmatch(r"[\w.-]+", name) and is_secret_name(name):
+    elif re.fullmatch(r"[\w.-]+", name) and is_secret_name(name) and not _is_an_amount(name):
         yield name
     if value.lstrip().startswith(("{", "[")):
         with suppress(ValueError, RecursionError):  # no JSON
@@ -148,6 +149,16 @@ def _secrets_to_send(word: str) -> Iterator[str]:
     for match in found:
         if is_secret_name(match[1]) and not _REFERENCE.fullmatch(match[2].strip()):
             yield match[1]
+
+
+def _is_an_amount(name: str) -> bool:
+    """Whether ``name`` is an argument of vLLM that counts something: tokens of text, not secrets.
+
+    As ``--max-prompt-adapter-token`` does in releases up to 0.9.2.
+    """
+    known = changes()
+    name = known.argument_name(name)
+    return name in known.arguments and name.startswith(("--max-", "--min-", "--num-"))
 
 
 def _secrets_in(data: object) -> Iterator[str]:

@@ -17,6 +17,9 @@ from vbisect.text import one_line
 
 _READ_BYTES = 512 * 1024
 
+_LONG_LINE = 1000
+"""Characters of a line, before and after what is looked for in it."""
+
 _CAUSES: tuple[tuple[SkipReason, str], ...] = (
     (
         SkipReason.UNKNOWN_ARGUMENT,
@@ -25,14 +28,25 @@ _CAUSES: tuple[tuple[SkipReason, str], ...] = (
     (SkipReason.PORT_TAKEN, r"address already in use|Errno 98\b"),
     (
         SkipReason.DRIVER_TOO_OLD,
-        r"NVIDIA driver on your system is too old|unsatisfied condition: cuda>=|Error 80[34]\b",
+        # what compiles PTX at run time is the driver's: it says the last one of its own ptxas
+        r"NVIDIA driver on your system is too old|unsatisfied condition: cuda>=|Error 80[34]\b"
+        r"|provided PTX was compiled with an unsupported toolchain|cudaErrorUnsupportedPtxVersion"
+        r"|Unsupported \.version [\d.]+; current version is",
     ),
-    (SkipReason.GPU_NOT_SUPPORTED, r"no kernel image is available"),
+    (
+        SkipReason.GPU_NOT_SUPPORTED,
+        # Triton brings a ptxas of its own, which knows the GPUs of its day
+        r"no kernel image is available|Value 'sm_\w+' is not defined for option 'gpu-name'"
+        r"|Bfloat16 is only supported on GPUs with compute capability",
+    ),
     (
         SkipReason.OUT_OF_MEMORY,
         r"CUDA out of memory|OutOfMemoryError|No available memory for the cache blocks"
         r"|Free memory on device|less than desired"
-        r"|Cannot allocate memory|DefaultCPUAllocator: can't allocate",
+        r"|Cannot allocate memory|DefaultCPUAllocator: can't allocate"
+        # of V0 and of V1, where one request of the longest context does not fit
+        r"|larger than the maximum number of tokens that can be stored in KV cache"
+        r"|KV cache is needed, which is larger than",
     ),
     (SkipReason.NO_COMPILER, r"No working C\+\+ compiler found|InvalidCxxCompiler"),
     (
@@ -42,9 +56,22 @@ _CAUSES: tuple[tuple[SkipReason, str], ...] = (
     ),
     (
         SkipReason.MODEL_NOT_ACCESSIBLE,
-        r"GatedRepoError|gated repo|401 Client Error|401 Unauthorized|RepositoryNotFoundError"
-        r"|is not a local folder and is not a valid model identifier"
-        r"|OfflineModeIsEnabled|LocalEntryNotFoundError|We couldn't connect to '\S+'",
+        r"GatedRepoError|gated repo|40[13] Client Error|401 Unauthorized|403 Forbidden"
+        r"|RepositoryNotFoundError|is not a local folder and is not a valid model identifier",
+    ),
+    (
+        SkipReason.HUB_NOT_REACHED,
+        # of requests, of httpx (huggingface_hub from 1.0 on), of transformers
+        r"(?:429|50\d) (?:Client|Server) Error|(?:Client|Server) error '(?:429|50\d)"
+        r"|Max retries exceeded with url: /(?:api/models|[\w.-]+/[\w.-]+/resolve)/"
+        r"|host='[\w.-]+', port=\d+\): Read timed out|httpx\.(?:Connect|Read)(?:Error|Timeout)\b"
+        r"|OfflineModeIsEnabled|LocalEntryNotFoundError|We couldn't connect to '\S+'"
+        r"|specific connection error when trying to load",
+    ),
+    (
+        SkipReason.MODEL_NOT_ACCESSIBLE,
+        # what vLLM makes of any of these, before 0.9 and since
+        r"No supported config format found in|Invalid repository ID or local directory specified",
     ),
     (
         SkipReason.MODEL_NOT_SUPPORTED,
@@ -60,6 +87,9 @@ _CAUSES: tuple[tuple[SkipReason, str], ...] = (
     ),
 )
 _COMPILED = tuple((reason, re.compile(pattern, re.IGNORECASE)) for reason, pattern in _CAUSES)
+_TRIED_AGAIN = re.compile(r"thrown while requesting|retrying (?:in )?\d", re.IGNORECASE)
+"""What huggingface_hub and vLLM log of a request that they then repeat."""
+
 _ERROR_LINE = re.compile(r"^(?:\S+ )*?[\w.]*(?:Error|Exception)\b: .+")
 _PREFIX = re.compile(
     r"^(?:\((?:APIServer|EngineCore|(?:Vllm)?Worker)[^)]*\) ?)*(?:[A-Z]+ \d\S+ \d\S+ \[\S+\] ?)?"
@@ -87,8 +117,9 @@ def cause_in(text: str) -> Untestable | None:
         told = one_line(_PREFIX.sub("", line))
         raise HostError(f"The disk is full: {told}. Free space there, then resume the run.")
     for reason, pattern in _COMPILED:
-        if match := pattern.search(text):
-            return Untestable(reason, _line_of(text, match))
+        for match in pattern.finditer(text):
+            if not _TRIED_AGAIN.search(_around(text, match)):
+                return Untestable(reason, _line_of(text, match))
     return None
 
 
@@ -96,6 +127,12 @@ def _line_of(text: str, match: re.Match[str]) -> str:
     """The line of a log that was found, without its prefix."""
     start = text.rfind("\n", 0, match.start()) + 1
     return one_line(_PREFIX.sub("", text[start:].partition("\n")[0]))
+
+
+def _around(text: str, match: re.Match[str]) -> str:
+    """That line as far as it is of a sane length."""
+    before = text[max(match.start() - _LONG_LINE, 0) : match.start()].rpartition("\n")[2]
+    return before + text[match.start() : match.end() + _LONG_LINE].partition("\n")[0]
 
 
 def diagnose_exit(log: Path, ended: Ended, since: int = 0) -> Untestable:

@@ -23,7 +23,7 @@ from vbisect.connections import TooLarge, TooLate, following, new_client, read_w
 from vbisect.errors import HostError, UsageError
 from vbisect.releases.index import IndexUnavailable, list_versions
 from vbisect.releases.nightly_version import commit_in, nightly_version
-from vbisect.releases.release import Device, Release, Wheel
+from vbisect.releases.release import Device, Release, Wheel, is_index
 from vbisect.releases.source import KnownReleases
 
 NIGHTLY_INDEX = "https://wheels.vllm.ai/nightly"
@@ -39,8 +39,16 @@ _SECONDS = 30.0
 
 
 def nightly_index(build: str, device: Device) -> str:
-    """The index of the wheels of one build: ``nightly``, or a commit of 40 hex digits."""
+    """The index of the wheels of one build: ``nightly``, or a commit of 40 hex digits.
+
+    Raises ``UsageError`` where VBISECT_NIGHTLY_INDEX is no address.
+    """
     root = os.environ.get("VBISECT_NIGHTLY_INDEX", NIGHTLY_INDEX).rstrip("/")
+    if not is_index(root):
+        raise UsageError(
+            "VBISECT_NIGHTLY_INDEX is no address of an index: write https://HOST/nightly, or "
+            "file:///FOLDER/nightly for a folder."
+        )
     index = f"{root.rpartition('/')[0]}/{build}"
     return f"{index}/cpu" if device is Device.CPU else index
 

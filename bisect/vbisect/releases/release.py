@@ -21,8 +21,13 @@ PublicVersion = Annotated[
 """A version as PEP 440 has it: of folders, images and requirements it can name no other."""
 
 
+def is_index(text: str) -> bool:
+    """Whether ``text`` is the address of a package index, as far as one can see."""
+    return re.fullmatch(r"(https?|file)://[^\s\x00-\x1f\x7f]+", text) is not None
+
+
 def _index(text: str) -> str:
-    if re.fullmatch(r"(https?|file)://[^\s\x00-\x1f\x7f]+", text) is None:
+    if not is_index(text):
         raise ValueError("it is no address of an index")
     return text
 

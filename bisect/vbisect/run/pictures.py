@@ -24,7 +24,7 @@ def pictures_among(images: Sequence[str]) -> tuple[str | None, tuple[str, ...]]:
 
     What names no version, as in VERSION=IMAGE, is a picture. Raises ``UsageError`` for two.
     """
-    pictures = [value for value in images if "=" not in value or _path(value).is_file()]
+    pictures = [value for value in images if "=" not in value or picture_path(value).is_file()]
     if len(pictures) > 1:
         raise UsageError(f"--image {pictures[1]}: a request holds one picture, {pictures[0]}.")
     others = tuple(value for value in images if value not in pictures)
@@ -33,7 +33,7 @@ def pictures_among(images: Sequence[str]) -> tuple[str | None, tuple[str, ...]]:
 
 def picture_data_url(picture: str) -> str:
     """The file as a ``data:`` URL, of the kind that its content is of. Raises ``UsageError``."""
-    path = _path(picture)
+    path = picture_path(picture)
     try:
         if path.stat().st_size > LARGEST:
             raise UsageError(f"--image {picture}: a picture may have at most 4 MB.")
@@ -51,7 +51,8 @@ def picture_data_url(picture: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def _path(value: str) -> Path:
+def picture_path(value: str) -> Path:
+    """The file that a value of ``--image`` names; nobody's ``~`` is a name like any other."""
     try:
         return Path(value).expanduser()
     except RuntimeError:  # a user that does not exist

@@ -43,7 +43,7 @@ from vbisect.run.model import (
     takes_pictures,
 )
 from vbisect.run.options import DockerOptions, RunOptions
-from vbisect.run.pictures import picture_data_url, pictures_among
+from vbisect.run.pictures import picture_data_url, picture_path, pictures_among
 from vbisect.run.room import find_room
 from vbisect.run.runtimes import RUNTIMES
 from vbisect.run.settings import RunSettings
@@ -123,7 +123,7 @@ def prepare(options: RunOptions) -> RunSettings:
         control_args=control.arguments if control else (),
         control_env=control.environment if control else {},
         control_sees=pictured and control is not None and takes_pictures(control),
-        picture=with_tilde(Path(picture).expanduser().absolute()) if picture else None,
+        picture=with_tilde(picture_path(picture).absolute()) if picture else None,
         log_args=() if asked.command else log_arguments(serve_args),
         serve_args=serve_args,
         env=env,

@@ -6,6 +6,7 @@ that each fails at ``false_fail_rate``.
 
 from __future__ import annotations
 
+import json
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -167,6 +168,10 @@ class World(Declared):
         return self.crash_rate
 
 
+class _KeyTwice(Exception):
+    """Two keys of one object are the same, so that one of the values would count for nothing."""
+
+
 def read_world(path: Path) -> World:
     """Read a world from a JSON file; raises ``UsageError`` with what is wrong with it."""
     try:
@@ -174,11 +179,25 @@ def read_world(path: Path) -> World:
             text = file.read(_LARGEST + 1)
         if len(text) > _LARGEST:
             raise UsageError(f"{path} is not a world: it has more than {_LARGEST // 2**20} MiB.")
-        return World.model_validate_json(text)
+        world = World.model_validate_json(text)
+        json.loads(text, object_pairs_hook=_unlike)
+        return world
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}.") from None
+    except _KeyTwice as error:
+        raise UsageError(f"{path} is not a world: the key {str(error)!r} is there twice.") from None
     except ValidationError as error:
         raise UsageError(f"{path} is not a world: {_first_fault(error)}.") from None
+
+
+def _unlike(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object of JSON as it is; raises ``_KeyTwice`` for two keys of it that are the same."""
+    known: dict[str, object] = {}
+    for key, value in pairs:
+        if key in known:
+            raise _KeyTwice(key)
+        known[key] = value
+    return known
 
 
 def _first_fault(error: ValidationError) -> str:
