@@ -56,6 +56,10 @@ class Behaviour:
     scale_out: str | None = None
     """"404" or "403": generate answers so without --enable-scale-out; None: no such argument."""
 
+    loads_weights: bool = False
+    """Load a hub's model as vLLM does: by huggingface_hub, from its cache, downloaded silently."""
+    spins: bool = False
+    """With the fault "hang": keep a processor busy meanwhile."""
     boot_seconds: float = 0.0
     request_seconds: float = 0.0
     fault: str = "none"

@@ -21,6 +21,8 @@ from .web import NO_LIMIT, PATHS, Server, exhaust_memory
 READS = ("/health", "/ping", "/version", "/v1/models")
 START_FAILED = "RuntimeError: Engine core initialization failed. See root cause above."
 
+WEIGHTS = "*.safetensors"
+
 # Sleeps until its own deadline: nothing but a signal to it, or to its group, ends it sooner.
 ENGINE = (
     "import signal, sys, time\n"
@@ -56,7 +58,8 @@ class Process:
     def _run(self) -> int:
         fault, log = self.behaviour.fault, self.log
         if fault == "hang":
-            self.stop.wait()
+            while not self.stop.wait(0 if self.behaviour.spins else None):
+                pass
             return 0
         log.info("utils.py:272", f"vLLM API server version {self.version}")
         given = {name: value for name, value in vars(self.args).items() if value}
@@ -79,6 +82,9 @@ class Process:
             f"'{self.args.model}', load_format={self.args.load_format}",
             self.engine.pid if self.engine else os.getpid(),
         )
+        if self.behaviour.loads_weights and (problem := self._load()):
+            log.error(problem)
+            return 1
         while fault == "chatty_hang" and not self.stop.wait(0.2):
             log.info("utils.py:501", "Waiting for 1 local, 0 remote core engine proc(s) to start.")
         if self.stop.wait(self.behaviour.boot_seconds):
@@ -120,6 +126,29 @@ class Process:
         if model.startswith(("/", ".")) and not Path(model).is_dir():
             return f"OSError: {model} is not a local folder and is not a valid model identifier"
         return ""
+
+    def _load(self) -> str:
+        """Have the weights, downloaded without a word where they are not there; what is wrong."""
+        if self.args.load_format == "dummy" or Path(self.args.model).is_dir():
+            return ""
+        problems: list[str] = []
+        loading = threading.Thread(target=self._download, args=[problems], daemon=True)
+        loading.start()
+        while loading.is_alive() and not self.stop.wait(0.02):
+            pass
+        return "".join(problems)
+
+    def _download(self, problems: list[str]) -> None:
+        from huggingface_hub import snapshot_download
+
+        try:
+            folder = snapshot_download(
+                self.args.model, revision=self.args.revision, allow_patterns=["*.json", WEIGHTS]
+            )
+            if not sum(file.stat().st_size for file in Path(folder).glob(WEIGHTS)):
+                problems.append("RuntimeError: Cannot find any model weights")
+        except Exception as error:
+            problems.append(f"{type(error).__name__}: {error}")
 
     def _engine_kind(self) -> str:
         v1 = os.environ.get("VLLM_USE_V1", "0" if self.behaviour.v0_engine else "1")

@@ -7,11 +7,15 @@ import hashlib
 import zipfile
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
+from importlib import metadata
+from pathlib import Path, PurePosixPath
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from .behaviour import Behaviour
 
-__all__ = ["Behaviour", "build_wheel", "dependency", "package_files", "write_package"]
+__all__ = ["Behaviour", "build_wheel", "dependency", "package_files", "repack", "write_package"]
 
 HERE = Path(__file__).parent
 SAME_NAMES = ("web.py", "asks.py", "replies.py", "arguments.py", "log.py", "quirks.py")
@@ -71,17 +75,17 @@ def build_wheel(
     """
     name = distribution.replace("-", "_")
     info = f"{name}-{version}.dist-info"
-    metadata = [
+    described = [
         "Metadata-Version: 2.1",
         f"Name: {distribution}",
         f"Version: {version}",
         "Summary: a stand-in for vLLM, for tests",
     ]
     if requires_python:
-        metadata.append(f"Requires-Python: {requires_python}")
-    metadata += [f"Requires-Dist: {line}" for line in requires]
+        described.append(f"Requires-Python: {requires_python}")
+    described += [f"Requires-Dist: {line}" for line in requires]
     files = package_files(version, behaviour)
-    files[f"{info}/METADATA"] = "\n".join(metadata) + "\n"
+    files[f"{info}/METADATA"] = "\n".join(described) + "\n"
     files[f"{info}/WHEEL"] = (
         f"Wheel-Version: 1.0\nGenerator: standin\nRoot-Is-Purelib: true\nTag: {tag}\n"
     )
@@ -123,3 +127,36 @@ def _record(files: dict[str, str], own_name: str) -> str:
         digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
         rows.append(f"{name},sha256={digest},{len(data)}\n")
     return "".join([*rows, f"{own_name},,\n"])
+
+
+def repack(directory: Path, name: str) -> None:
+    """Write wheels of an installed distribution and of all that it needs, as they are here."""
+    todo, done = [name], set[str]()
+    while todo:
+        current = canonicalize_name(todo.pop())
+        if current in done:
+            continue
+        done.add(current)
+        found = metadata.distribution(current)
+        _repack(directory, found)
+        needed = (Requirement(line) for line in found.requires or ())
+        todo += [r.name for r in needed if r.marker is None or r.marker.evaluate({"extra": ""})]
+
+
+def _repack(directory: Path, found: metadata.Distribution) -> None:
+    tag = next(
+        line[5:] for line in (found.read_text("WHEEL") or "").splitlines() if "Tag: " in line
+    )
+    name = found.metadata["Name"].replace("-", "_").replace(".", "_")
+    directory.mkdir(parents=True, exist_ok=True)
+    not_packed = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
+    rows = []
+    with zipfile.ZipFile(directory / f"{name}-{found.version}-{tag}.whl", "w") as archive:
+        for file in found.files or ():
+            if ".." in file.parts or file.suffix == ".pyc" or file.name in not_packed:
+                continue
+            archive.write(str(found.locate_file(file)), str(file))
+            rows.append(f"{file},,\n")
+        folder = next(p for p in map(PurePosixPath, archive.namelist()) if p.name == "METADATA")
+        record = folder.with_name("RECORD")
+        archive.writestr(str(record), "".join([*rows, f"{record},,\n"]))

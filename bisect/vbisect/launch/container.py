@@ -23,6 +23,7 @@ from vbisect.launch.container_settings import (
     model_archive,
 )
 from vbisect.launch.diagnosis import cause_in, diagnose_exit
+from vbisect.launch.hub_cache import not_while_downloading, on_host
 from vbisect.launch.readiness import check_version, wait_until_ready
 from vbisect.launch.running_container import RunningContainer
 from vbisect.launch.server import Ended, LaunchSpec, Server
@@ -59,15 +60,17 @@ def launch_container(
         running = stack.enter_context(_running(spec, engine, image, options))
         port = stack.enter_context(_reachable(engine, running, spec.log, earlier))
         base_url = f"http://127.0.0.1:{port}"
-        ready = wait_until_ready(
-            base_url,
-            spec.log,
-            running.poll,
-            running.counters,
-            spec.boot_timeout,
-            given_up,
-            earlier,
-        )
+        cache = None if engine.remote else on_host(running.hub_cache, options.mounts)
+        with not_while_downloading(spec.model, cache):
+            ready = wait_until_ready(
+                base_url,
+                spec.log,
+                running.poll,
+                running.counters,
+                spec.boot_timeout,
+                given_up,
+                earlier,
+            )
         if version_known:
             check_version(ready.version, spec.version, spec.version)
         yield Server(

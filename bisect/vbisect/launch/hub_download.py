@@ -13,6 +13,7 @@ It has to run wherever vLLM 0.7.3 does: Python 3.9, huggingface_hub 0.26 and all
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fnmatch
 import glob
@@ -40,11 +41,9 @@ NO_CONFIGURATION = (
 )
 """What is not taken beside them, of what a model's folder may hold; the rest is configuration."""
 
-IGNORED = "original/*"
-"""What Llama's repositories hold twice (``LoadConfig.ignore_patterns``)."""
-
 MODELSCOPE = "VLLM_USE_MODELSCOPE"
 SAY_SECONDS = 1.0
+CHUNK = 256 * 1024
 
 
 def tell(**told: object) -> None:
@@ -55,12 +54,25 @@ def tell(**told: object) -> None:
 
 def chosen(names: list[str]) -> list[str]:
     """The files that vLLM loads, of those that a model has."""
-    kept = [name for name in names if not fnmatch.fnmatchcase(name, IGNORED)]
-    others = [n for n in kept if not any(fnmatch.fnmatchcase(n, p) for p in NO_CONFIGURATION)]
+    others = [n for n in names if not any(fnmatch.fnmatchcase(n, p) for p in NO_CONFIGURATION)]
     for pattern in WEIGHTS:
-        if weights := fnmatch.filter(kept, pattern):
+        if weights := fnmatch.filter(names, pattern):
             return others + weights
     return others
+
+
+def cached(model: str, revision: str | None) -> bool:
+    """Whether weights of it are in the cache; if all are, only the hub knows."""
+    from huggingface_hub import snapshot_download
+
+    for pattern in WEIGHTS:
+        with contextlib.suppress(Exception):
+            folder = snapshot_download(
+                model, revision=revision, allow_patterns=[pattern], local_files_only=True
+            )
+            if any(Path(folder).rglob(pattern)):
+                return True
+    return False
 
 
 class Progress:
@@ -140,13 +152,12 @@ def main() -> None:
     try:
         info = HfApi().model_info(model, revision=revision, files_metadata=True)
     except Exception as error:
-        try:
-            snapshot_download(model, revision=revision, local_files_only=True)
-        except Exception:
-            tell(**failure(error))
-        else:  # vLLM takes it from there too
+        if cached(model, revision):  # vLLM takes it from there too
             tell(left="the hub does not tell of it, and the cache has it")
+        else:
+            tell(**failure(error))
         return
+    constants.DOWNLOAD_CHUNK_SIZE = CHUNK  # on disk sooner, so that progress is seen
     files = {file.rfilename: file for file in info.siblings or ()}
     wanted = chosen(list(files))
     total = sum(files[name].size or 0 for name in wanted)

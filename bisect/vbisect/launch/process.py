@@ -13,6 +13,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from vbisect.full_disk import with_room_in
 from vbisect.launch.diagnosis import diagnose_exit
+from vbisect.launch.hub_cache import hub_cache, not_while_downloading
 from vbisect.launch.port import free_port, listens_on
 from vbisect.launch.readiness import Ready, check_version, wait_until_ready
 from vbisect.launch.server import Ended, LaunchSpec, Server
@@ -101,15 +102,20 @@ def _attempt(
         port = free_port()
         command = _command(spec, vllm, port)
         base_url = f"http://127.0.0.1:{port}"
+        environment = _environment(spec, vllm, scratch)
+        cache = Path(hub_cache(environment, str(Path.home())))
         with Guarded(
             command,
             log=spec.log,
-            environment=_environment(spec, vllm, scratch),
+            environment=environment,
             directory=scratch,  # Python imports from there, and the results may be anybody's
             grace=_GRACE_SECONDS,
         ) as process:
             # while what it wrote is still there
-            with with_room_in(spec.log.parent, scratch, cache_root()):
+            with (
+                with_room_in(spec.log.parent, scratch, cache_root()),
+                not_while_downloading(spec.model, cache),
+            ):
                 ready = _wait(spec, base_url, port, process, given_up, earlier)
                 check_version(ready.version, spec.version, built_version)
             yield Server(

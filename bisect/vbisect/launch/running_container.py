@@ -13,6 +13,7 @@ from docker.errors import DockerException, NotFound
 
 from vbisect.errors import EngineLost
 from vbisect.launch.container_settings import PORT
+from vbisect.launch.hub_cache import hub_cache
 from vbisect.launch.server import Ended
 from vbisect.launch.signs import Counters
 
@@ -48,6 +49,8 @@ class RunningContainer:
         self._ended: Ended | EngineLost | None = None
         config = container.attrs["Config"]
         self.command = (*(config["Entrypoint"] or ()), *(config["Cmd"] or ()))
+        variables = dict(word.partition("=")[::2] for word in config["Env"] or ())
+        self.hub_cache = hub_cache(variables, "/root")
         self._writer = threading.Thread(target=self._write_log, name="log", daemon=True)
         self._watcher = threading.Thread(target=self._watch, name="watch", daemon=True)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from vbisect.errors import Cancelled, EngineLost, HostError
 from vbisect.launch import Limited, effective_arguments, effective_environment
+from vbisect.launch.hub_cache import StillLoading
 from vbisect.reasons import SkipReason
 from vbisect.releases import Release
 from vbisect.run.answer import moved_ends
@@ -164,6 +165,8 @@ class Trials:
             except EngineLost as lost:
                 if given_up.is_set():
                     raise Cancelled from None
+                if isinstance(lost, StillLoading):
+                    self._weights.forget()
                 if isinstance(lost, _ServerKilled):
                     killed_times += 1
                 else:

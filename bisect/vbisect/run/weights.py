@@ -97,6 +97,10 @@ class Weights:
             if str(asked) not in self._state.weights:
                 self._fetch(asked, fetched, spec, given_up)
 
+    def forget(self) -> None:
+        """A server had to download: look again before the next one boots."""
+        self._state.weights.clear()
+
     @contextmanager
     def _in_turn(self, given_up: threading.Event) -> Iterator[None]:
         """One at a time: two downloads of the same would both be slower."""
