@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 from collections.abc import Callable
@@ -37,6 +38,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 subprocess.run([{sys.executable!r}, "-c", "import multiprocessing.spawn"], check=True)
+print("ENVIRONMENT", json.dumps(dict(os.environ)), flush=True)
 port = int(sys.argv[sys.argv.index("--port") + 1])
 http.server.HTTPServer(("127.0.0.1", port), Handler).serve_forever()
 """
@@ -95,3 +97,37 @@ def test_a_server_that_lives_and_tells_no_version_is_the_wrong_one(launch: Launc
     with pytest.raises(Untestable, match="/version gave no version") as failed:
         launch(LACKS="/version")
     assert failed.value.reason is SkipReason.WRONG_VERSION
+
+
+def environment_of(log: Path) -> dict[str, str]:
+    """The environment that the last server told of."""
+    [*_, line] = [line for line in log.read_text().splitlines() if line.startswith("ENVIRONMENT")]
+    found: dict[str, str] = json.loads(line.partition(" ")[2])
+    return found
+
+
+def test_variables_of_vllm_come_with_the_settings_alone(
+    launch: Launch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the environment has now may be another than when the run began."""
+    monkeypatch.setenv("VLLM_USE_V1", "0")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    launch(VLLM_LOGGING_LEVEL="DEBUG")
+    told = environment_of(tmp_path / "run" / "trial" / "server.log")
+    of_vllm = {name: value for name, value in told.items() if name.startswith("VLLM_")}
+    assert of_vllm == {"VLLM_LOGGING_LEVEL": "DEBUG", "VLLM_NO_USAGE_STATS": "1"}
+    assert told["HF_HUB_OFFLINE"] == "1"
+
+
+def test_a_server_reaches_its_own_processes_without_a_proxy(
+    launch: Launch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever proxies its user has."""
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_PROXY", "hub.example, localhost")
+    monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
+    launch()
+    told = environment_of(tmp_path / "run" / "trial" / "server.log")
+    assert told["https_proxy"] == "http://proxy.example:3128"
+    assert told["NO_PROXY"] == told["no_proxy"] == "hub.example,localhost,127.0.0.1,::1"

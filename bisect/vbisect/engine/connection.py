@@ -13,6 +13,7 @@ from typing import Any
 from docker import APIClient, DockerClient
 from docker.errors import APIError, DockerException
 from docker.tls import TLSConfig
+from docker.utils.config import load_general_config
 from requests import RequestException
 from requests.utils import get_environ_proxies
 
@@ -104,6 +105,11 @@ class Engine:
         if self._link is not None:
             return self._link.ask(*command)
         return _printed(command) if self._address.host is None else None
+
+    @property
+    def own_proxies(self) -> bool:
+        """Whether Docker's own configuration says which proxies containers have."""
+        return bool(load_general_config().get("proxies"))
 
     def answers(self) -> bool:
         """Whether it still answers; waits a few seconds at most."""

@@ -14,6 +14,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 from vbisect.full_disk import with_room_in
 from vbisect.launch.diagnosis import diagnose_exit
 from vbisect.launch.hub_cache import hub_cache, not_while_downloading
+from vbisect.launch.inherited import OF_VLLM, with_loopback_direct
 from vbisect.launch.port import free_port, listens_on
 from vbisect.launch.readiness import Ready, check_version, wait_until_ready
 from vbisect.launch.server import Ended, LaunchSpec, Server
@@ -30,9 +31,9 @@ _NOT_INHERITED = (
     "PYTHONHOME",
     "PYTHONDONTWRITEBYTECODE",  # without bytecode every boot takes twice as long
     "VIRTUAL_ENV",
-    "VLLM_PORT",
-    "VLLM_API_KEY",
+    OF_VLLM,  # those that were there as the run began come with the settings
 )
+"""How the names of variables begin that no server takes from the environment."""
 
 
 @contextmanager
@@ -172,7 +173,8 @@ def _wait(
 
 
 def _environment(spec: LaunchSpec, vllm: Path, scratch: Path) -> dict[str, str]:
-    environment = {k: v for k, v in os.environ.items() if k not in _NOT_INHERITED}
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(_NOT_INHERITED)}
+    environment = with_loopback_direct(inherited)
     environment["PATH"] = f"{vllm.parent}{os.pathsep}{environment.get('PATH', os.defpath)}"
     build = vllm.parent.parent.name
     # vLLM leaves sockets in its temporary directory; its compiled kernels are worth keeping

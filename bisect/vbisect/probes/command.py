@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from vbisect.amounts import Timeout
 from vbisect.errors import Cancelled, ProbeAbort
+from vbisect.launch.inherited import with_loopback_direct
 from vbisect.probes.interface import FailureKind, Observation, ProbeTarget
 from vbisect.processes import OWNER_VARIABLE, Guarded
 from vbisect.reasons import SkipReason, Untestable
@@ -49,7 +50,7 @@ class CommandProbe:
             with Guarded(
                 self._settings.command,
                 log=log,
-                environment={**os.environ, **_variables(target)},
+                environment={**with_loopback_direct(os.environ), **_variables(target)},
                 grace=2,
             ) as process:
                 code = _wait(process, started + self._settings.timeout, target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -149,5 +150,6 @@ def _suite(options: RunOptions, request: NChoicesSettings) -> SuiteSettings | No
 
 def _variations(options: RunOptions, endpoint: Endpoint) -> tuple[Variation, ...]:
     """Those of the endpoint; where the limit of n is another one, none just above the usual one."""
-    limited = any(value.startswith("VLLM_MAX_N_SEQUENCES") for value in options.env)
+    given = (*options.env, *os.environ)
+    limited = any(value.startswith("VLLM_MAX_N_SEQUENCES") for value in given)
     return tuple(v for v in variations(endpoint) if not (limited and v.n > _LARGEST_N))

@@ -35,6 +35,7 @@ from vbisect.run.docker_settings import (
 )
 from vbisect.run.gpus import OUTSIDE, list_gpus
 from vbisect.run.host import gpus
+from vbisect.run.inherited import environment_notes, inherited_variables
 from vbisect.run.model import (
     ResolvedModel,
     default_model,
@@ -85,6 +86,8 @@ def prepare(options: RunOptions) -> RunSettings:
             variant = docker.variant_of(known.newest.version)
             repository = docker.image_repo
             nightlies = NightlyImages(registry, repository, platform_of(engine), variant)
+        inherited = inherited_variables(env, runtime)
+        told = environment_notes(inherited, engine)
         request = RangeRequest(options.start, options.end, options.skip)
         chosen = select_range(request, known, nightlies)
     asked = asked.with_image(_image(picture, options, model))
@@ -127,9 +130,10 @@ def prepare(options: RunOptions) -> RunSettings:
         log_args=() if asked.command else log_arguments(serve_args),
         serve_args=serve_args,
         env=env,
+        inherited=inherited,
         boot_timeout=options.boot_timeout,
         releases_from=known.source,
-        notes=(*known.warnings, *chosen.notes),
+        notes=(*known.warnings, *chosen.notes, *told),
         excluded=tuple(r.version for r in chosen.candidates if r.version in chosen.excluded),
         n_choices=asked.n_choices,
         suite=asked.suite,

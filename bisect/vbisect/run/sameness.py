@@ -47,13 +47,13 @@ def trial_key(settings: RunSettings, version: str) -> dict[str, object] | None:
     What it was started with counts, however that was asked for. Of variables that are passed on by
     their names alone the values are not known; that of a token changes no answer.
     """
-    passed_on = {v.text for v in settings.env if "=" not in v.text and v.applies_to(version)}
+    passed_on = {v.text for v in settings.variables if "=" not in v.text and v.applies_to(version)}
     if not all(is_secret_name(name) for name in passed_on):
         return None
-    assigned = effective_environment((v for v in settings.env if "=" in v.text), version)
+    assigned = effective_environment((v for v in settings.variables if "=" in v.text), version)
     given = (*settings.model_args, *settings.log_args, *settings.serve_args)
     return {
-        **_fields(settings, _NOT_NOTICED | {"model_args", "serve_args"}),
+        **_fields(settings, _NOT_NOTICED | {"model_args", "serve_args", "inherited"}),
         "arguments": effective_arguments(given, version),
         "control_args": effective_arguments(settings.control_args, version),
         "model_env": {**settings.model_env, **assigned},
@@ -68,10 +68,13 @@ def question(settings: RunSettings) -> dict[str, object]:
     How long is waited for it is no part of it, nor which of its GPUs a host uses.
     """
     probes = {"n_choices", "suite", "command"}
-    besides = {*_NOT_NOTICED, *_OF_ONE_HOST, *_FOLLOWS, *_CONTROL, *probes, "docker"}
+    besides = {*_NOT_NOTICED, *_OF_ONE_HOST, *_FOLLOWS, *_CONTROL, *probes, "docker", "inherited"}
     told = _told(settings, besides)
     # in which order they are given is no difference
-    told |= {name: sorted(map(str, getattr(settings, name))) for name in ("serve_args", "env")}
+    told |= {
+        "serve_args": sorted(map(str, settings.serve_args)),
+        "env": sorted(map(str, settings.variables)),
+    }
     if settings.docker is not None:
         told["docker"] = _told(settings.docker, {*_FETCHING, "build", "gpus"})
     return {**told, "probe": asked_of_a_server(settings)}

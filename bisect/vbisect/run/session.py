@@ -17,6 +17,7 @@ from vbisect.full_disk import is_full
 from vbisect.locks import Locked, file_lock
 from vbisect.run.answer import finding_of
 from vbisect.run.crew import Crew
+from vbisect.run.inherited import resumed_elsewhere
 from vbisect.run.journal import Event, EventKind, Journal, repair_torn_line
 from vbisect.run.records import Finding, Status
 from vbisect.run.room import find_room
@@ -75,6 +76,8 @@ def resume_run(run_dir: Path, display: Display) -> RunState:
             session.emit(EventKind.RUN_RESUMED, vbisect=__version__)
             if torn:
                 session.emit(EventKind.NOTE, text=_torn_note(torn))
+            for note in resumed_elsewhere(state.settings):
+                session.emit(EventKind.NOTE, text=note)
             return session.work()
 
 

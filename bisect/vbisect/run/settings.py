@@ -36,6 +36,7 @@ class RunSettings(Frozen):
     ``start`` and ``end`` are as asked; ``candidates`` is what they were resolved to, oldest first.
     ``serve_args`` and ``env`` are the user's, ``model_args`` and ``model_env`` those the model
     and device need, ``log_args`` what has requests logged; ``boot_timeout`` is in seconds.
+    ``inherited`` are variables of vLLM that the user's own environment had as the run began.
     ``picture`` is the file that the requests' image is from. ``host`` tells hosts apart, and
     nothing else of them: the engine's identity, or that of the cache directory. ``gpu_models`` are
     those of its GPUs, as far as they are known.
@@ -82,6 +83,7 @@ class RunSettings(Frozen):
     log_args: tuple[Limited, ...] = ()
     serve_args: tuple[Limited, ...] = ()
     env: tuple[Limited, ...] = ()
+    inherited: tuple[Limited, ...] = ()
     boot_timeout: Timeout = 600
     releases_from: str
     notes: tuple[str, ...] = ()
@@ -107,6 +109,11 @@ class RunSettings(Frozen):
             request = self.suite.request.model_copy(update={"image": None})
             return self.suite.model_copy(update={"request": request})
         return self.probe
+
+    @property
+    def variables(self) -> tuple[Limited, ...]:
+        """The user's variables for servers: those of the environment, then those given."""
+        return (*self.inherited, *self.env)
 
     @property
     def versions(self) -> tuple[str, ...]:
@@ -189,7 +196,8 @@ def _check(s: RunSettings) -> None:
 
     versions = set(s.versions)
     arguments = (*s.model_args, *s.control_args, *s.log_args, *s.serve_args)
-    variables = (*s.model_env, *s.control_env, *(v.text.partition("=")[0] for v in s.env))
+    named = (variable.text.partition("=")[0] for variable in s.variables)
+    variables = (*s.model_env, *s.control_env, *named)
     wrong = {
         "candidates: each has to be another one": len(versions) < max(1, len(s.candidates)),
         "excluded: they have to be candidates": not versions.issuperset(s.excluded),
@@ -203,7 +211,7 @@ def _check(s: RunSettings) -> None:
     }
     for problem in (words for words, applies in wrong.items() if applies):
         raise ValueError(problem)
-    for limited in (*arguments, *s.env):
+    for limited in (*arguments, *s.variables):
         SpecifierSet(limited.specifier)
     for limited in arguments:
         shlex.split(limited.text)
@@ -235,7 +243,7 @@ def _replay_words(s: RunSettings) -> list[str]:
     words += ["--runtime", s.runtime, "--device", s.device, "--model", s.model]
     words += ["--control-model", s.control_model] if s.control_model else []
     words += ["--skeleton"] if s.skeleton else []
-    words += _each("--serve-arg", s.serve_args) + _each("--env", s.env)
+    words += _each("--serve-arg", s.serve_args) + _each("--env", s.variables)
     words += ["--latest-deps"] if s.latest_deps else []
     words += _docker_words(s.docker, s.device) if s.docker else []
     words += _unless_default("--boot-timeout", s.boot_timeout, 600)

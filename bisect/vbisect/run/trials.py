@@ -299,7 +299,7 @@ class Trials:
         return (*effective_arguments(of_model, version), *given, *slot.arguments)
 
     def _environment(self, of_model: dict[str, str], version: str) -> dict[str, str]:
-        return {**of_model, **effective_environment(self._state.settings.env, version)}
+        return {**of_model, **effective_environment(self._state.settings.variables, version)}
 
     def _control_spec(self, spec: TrialSpec, slot: Slot, record: TrialRecord) -> TrialSpec | None:
         """The control's part of a trial whose model came to ``record``; ``None``: there is none."""

@@ -63,7 +63,7 @@ def _would_run(s: RunSettings) -> Iterator[tuple[str, str]]:
             yield "serve", " ".join([model, *words])
     for name, value in (*s.model_env.items(), *s.control_env.items()):
         yield "variable", f"{name}={value}"
-    for variable in s.env:
+    for variable in s.variables:
         yield "variable", str(variable)
     wheels = (wheel for release in s.candidates for wheel in release.wheels.values())
     for index in dict.fromkeys(wheel.index for wheel in wheels if wheel.index):

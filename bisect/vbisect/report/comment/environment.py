@@ -21,7 +21,8 @@ def facts(state: RunState, run_dir: Path) -> list[str]:
     """One line of Markdown for each fact about the whole run."""
     recorded = [_read(run_dir, record.version) for record in tested(state)]
     hosts = dict.fromkeys(line for data in recorded for line in _host(data))
-    return [f"vbisect {code(state.settings.vbisect, 60)}", *list(hosts)[:12]]
+    taken = dict.fromkeys(line for data in recorded for line in _taken(data))
+    return [f"vbisect {code(state.settings.vbisect, 60)}", *list(hosts)[:12], *list(taken)[:1]]
 
 
 def builds(state: RunState, run_dir: Path, limit: int) -> list[list[str]]:
@@ -66,6 +67,13 @@ def _host(data: dict[str, Any]) -> Iterator[str]:
         yield f"GPU {code(gpu, 200)}"
     if engine.get("engine"):
         yield f"Docker {code(engine['engine'], 60)} on {code(engine.get('os') or 'its host', 120)}"
+
+
+def _taken(data: dict[str, Any]) -> Iterator[str]:
+    taken = data.get("from_environment")
+    named = [code(text, 100) for text in taken[:16]] if isinstance(taken, list) else []
+    if named:
+        yield f"taken from the environment: {', '.join(named)}"
 
 
 def _read(run_dir: Path, version: str) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def may_be_ours(body: str, settings: RunSettings) -> bool:
         "model": settings.model,
         "skeleton": settings.skeleton,
         "arguments": sorted(str(argument) for argument in settings.serve_args),
-        "environment": sorted(str(variable) for variable in settings.env),
+        "environment": sorted(str(variable) for variable in settings.variables),
     }
     replay = _REPLAY_LINE.search(body)
     return (

@@ -22,7 +22,7 @@ def used_arguments(settings: RunSettings, known: Changes) -> dict[str, bool]:
 def used_variables(settings: RunSettings) -> dict[str, bool]:
     """The names of the environment variables, and whether each was limited to some versions."""
     used = dict.fromkeys(settings.model_env, False)
-    for variable in settings.env:
+    for variable in settings.variables:
         name = variable.text.partition("=")[0]
         used[name] = used.get(name, True) and bool(variable.specifier)
     return used

@@ -24,6 +24,11 @@ from vbisect.errors import EngineLost, HostError, UsageError
 from vbisect.launch import LaunchSpec, Server
 from vbisect.launch.container import launch_container, run_python_in_container
 from vbisect.launch.container_settings import ContainerImage, ContainerOptions, token_variables
+from vbisect.launch.inherited import (
+    mounts_for_containers,
+    takes_from_modelscope,
+    variables_for_containers,
+)
 from vbisect.processes import end_orphans
 from vbisect.reasons import SkipReason, Untestable
 from vbisect.registry import ImageMissing, ImageReference, Registry, RemoteImage
@@ -31,7 +36,7 @@ from vbisect.releases import Device, Release
 from vbisect.run.host import host_facts
 from vbisect.run.image_builds import ImageBuilds
 from vbisect.run.records import Build
-from vbisect.run.runtimes.interface import Fetched, Poll, Say
+from vbisect.run.runtimes.interface import Fetched, Poll, Say, from_environment
 from vbisect.run.settings import RunSettings
 
 _SHARED_MEMORY = 16 * 2**30
@@ -70,6 +75,9 @@ class DockerRuntime:
                     on_wait=lambda text, seconds: say(f"{text} in {seconds:.0f} s"),
                 )
             )
+            self._own = variables_for_containers(
+                remote=self.engine.remote, proxies=not self.engine.own_proxies
+            )
             self._store = ImageStore(self.engine)
             self._platform = platform_of(self.engine)
             self._builds = ImageBuilds(self.engine, settings, run_dir)
@@ -93,6 +101,7 @@ class DockerRuntime:
             "image": image.model_dump(mode="json", exclude={"labels"}),
             "engine": self.engine.facts(),
             **({} if self.engine.remote else {"host": host_facts()}),
+            "from_environment": from_environment(self._settings, self._own),
         }
         return Fetched(
             build=Build(kind="image", ref=image.reference, digest=image.digest),
@@ -285,17 +294,19 @@ class DockerRuntime:
             memory=self._docker.memory,
             shared_memory=_SHARED_MEMORY,
             mounts=self._mounts(image),
-            secrets=token_variables(),
+            secrets={**token_variables(), **self._own},
             labels=owner_labels(self._run_dir),
         )
 
     def _mounts(self, image: LocalImage) -> dict[str, str]:
-        """The user's Hugging Face cache, and a volume for what this image compiles."""
-        mounts = {f"vbisect-vllm-{image.id.removeprefix('sha256:')[:12]}": "/root/.cache/vllm"}
-        home = self.engine.home()
-        if home is not None:
-            mounts[f"{home}/.cache/huggingface"] = "/root/.cache/huggingface"
-        return mounts
+        """The user's folders of models, and a volume for what this image compiles."""
+        compiled = f"vbisect-vllm-{image.id.removeprefix('sha256:')[:12]}"
+        folders = mounts_for_containers(
+            self.engine.home(),
+            remote=self.engine.remote,
+            modelscope=takes_from_modelscope(self._settings.variables),
+        )
+        return {compiled: "/root/.cache/vllm", **folders}
 
 
 def _engine_wait() -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from vbisect.launch import Ended, LaunchSpec, Server
 from vbisect.releases import Release
 from vbisect.run.records import Build
+from vbisect.run.settings import RunSettings
 
 Say = Callable[[str], None]
 """Called with one line about what is going on, for the eye only."""
@@ -39,6 +40,14 @@ class Fetched:
     python: Callable[[LaunchSpec, Sequence[str]], AbstractContextManager[Poll]]
     notes: tuple[str, ...] = ()
     size_bytes: int | None = None
+
+
+def from_environment(settings: RunSettings, names: Iterable[str]) -> list[str]:
+    """What servers take from the user's environment, for the evidence.
+
+    ``names`` are of what is recorded without its value.
+    """
+    return [*(variable.text for variable in settings.inherited), *sorted(names)]
 
 
 class Runtime(Protocol):

@@ -12,6 +12,7 @@ from pathlib import Path
 from vbisect.builds import Environment, EnvironmentRequest, Prefetcher, held_environment
 from vbisect.builds.environment import finished_environment, in_use
 from vbisect.launch import LaunchSpec, Server, launch_process
+from vbisect.launch.inherited import own_names
 from vbisect.launch.process import run_python
 from vbisect.paths import with_tilde
 from vbisect.processes import end_orphans
@@ -20,7 +21,7 @@ from vbisect.releases import Device, Release, catalogue
 from vbisect.releases.pythons import pythons_of
 from vbisect.run.host import host_facts
 from vbisect.run.records import Build
-from vbisect.run.runtimes.interface import Fetched, Poll
+from vbisect.run.runtimes.interface import Fetched, Poll, from_environment
 from vbisect.run.settings import RunSettings
 
 
@@ -56,7 +57,11 @@ class VenvRuntime:
         self._prefetcher.expect([expected for expected in requests if expected is not None])
         return Fetched(
             build=Build(kind="venv", ref=with_tilde(environment.path), digest=environment.digest),
-            evidence={"build": environment.model_dump(mode="json"), "host": host_facts()},
+            evidence={
+                "build": environment.model_dump(mode="json"),
+                "host": host_facts(),
+                "from_environment": from_environment(self._settings, own_names()),
+            },
             launch=partial(_launch, environment),
             python=partial(_python, environment),
             notes=environment.notes,
