@@ -402,6 +402,62 @@ def test_a_container_is_confined_and_marked(
     assert not mounts
 
 
+def test_the_users_own_settings_reach_the_container(
+    docked: Vbisect, paused: Callable[..., tuple[Started, Any]], tmp_path: Path
+) -> None:
+    """Folders where the server looks for them; secrets in no file, and nothing of no use there."""
+    home, hub, modelscope = (tmp_path / name for name in ("hf", "hub", "modelscope"))
+    (home / "kept").mkdir(parents=True)
+    started, container = paused(
+        HF_HOME=str(home),
+        HF_HUB_CACHE=str(hub),
+        HF_HUB_OFFLINE="1",
+        HF_ENDPOINT="http://hub.example",
+        VLLM_USE_MODELSCOPE="true",
+        MODELSCOPE_CACHE=str(modelscope),
+        VLLM_USE_V1="0",
+        HTTP_PROXY="http://me:correct-horse@proxy.example:3128",
+        HTTPS_PROXY="http://127.0.0.1:3128",
+    )
+    given = dict(variable.split("=", 1) for variable in container.attrs["Config"]["Env"])
+    assert given["HF_ENDPOINT"] == "http://hub.example"
+    assert given["HF_HUB_OFFLINE"] == "1"
+    assert given["VLLM_USE_MODELSCOPE"] == "true"
+    assert given["HTTP_PROXY"] == "http://me:correct-horse@proxy.example:3128"
+    assert given["NO_PROXY"] == given["no_proxy"] == "127.0.0.1,localhost,::1"
+    assert not {"VLLM_USE_V1", "HTTPS_PROXY"} & set(given)
+    mounts = {m["Destination"]: m for m in container.attrs["Mounts"] if m["Type"] == "bind"}
+    assert {inside: mount["Source"] for inside, mount in mounts.items()} == {
+        given["HF_HOME"]: str(home),
+        given["HF_HUB_CACHE"]: str(hub),
+        given["MODELSCOPE_CACHE"]: str(modelscope),
+    }
+    assert all(mount["RW"] for mount in mounts.values())
+    listed = container.exec_run(
+        ["python3", "-c", "import os; print(os.listdir(os.environ['HF_HOME']))"]
+    )
+    assert listed.output.decode().strip() == "['kept']"
+    run_dir = started.run_dir
+    texts = [path.read_text(errors="replace") for path in run_dir.rglob("*") if path.is_file()]
+    assert any("Taken from your environment: VLLM_USE_MODELSCOPE=true;" in text for text in texts)
+    assert any("Not passed on: HTTPS_PROXY, for containers do not reach" in text for text in texts)
+    assert not [text for text in texts if "correct-horse" in text]
+
+
+def test_proxies_of_containers_are_those_of_dockers_own_configuration(
+    docked: Vbisect, paused: Callable[..., tuple[Started, Any]]
+) -> None:
+    """It says what containers reach; the shell's are for this machine."""
+    configuration = Path(docked.env["DOCKER_CONFIG"])
+    configuration.mkdir(parents=True, exist_ok=True)
+    proxies = {"proxies": {"default": {"httpProxy": "http://bridge.example:1"}}}
+    (configuration / "config.json").write_text(json.dumps(proxies))
+    _, container = paused(HTTP_PROXY="http://shell.example:2")
+    given = container.attrs["Config"]["Env"]
+    assert "HTTP_PROXY=http://bridge.example:1" in given
+    assert not [variable for variable in given if "shell.example" in variable]
+
+
 def test_the_token_is_in_the_container_and_nowhere_else(
     docked: Vbisect,
     paused: Callable[..., tuple[Started, Any]],

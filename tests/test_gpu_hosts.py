@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from vbisect.engine.gpus import GpuAccess, gpu_access
+from vbisect.engine.gpus import GpuAccess, gpu_access, has_amd_gpus
 from vbisect.errors import HostError
 from vbisect.launch import LaunchSpec
 from vbisect.launch.container_settings import (
@@ -65,6 +65,13 @@ def test_an_engine_that_could_do_cdi_has_no_gpus_by_that(tmp_path: Path) -> None
     assert gpu_access(able, asking()) is None
     (tmp_path / "run" / "nvidia.yaml").write_text("cdiVersion: 0.6.0\nkind: nvidia.com/gpu\n")
     assert gpu_access(able, asking()) is GpuAccess.CDI
+
+
+def test_an_engine_with_gpus_of_amd() -> None:
+    """By its runtime or by CDI."""
+    assert has_amd_gpus({"Runtimes": {"runc": {}, "amd": {}}})
+    assert has_amd_gpus(PLAIN | {"DiscoveredDevices": [{"Source": "cdi", "ID": "amd.com/gpu=0"}]})
+    assert not has_amd_gpus(NVIDIA)
 
 
 def requests(

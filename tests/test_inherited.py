@@ -23,7 +23,9 @@ from vbisect.launch.inherited import (
     variables_of_vllm,
     with_loopback_direct,
 )
+from vbisect.report.comment.environment import facts
 from vbisect.run.settings import RunSettings
+from vbisect.run.state import load_state
 
 KNOWN = {"61.0": Behaviour(fail_rate={"chat": 1.0}), "61.1": Behaviour()}
 PASSWORD = "correct-horse-battery"
@@ -195,8 +197,21 @@ def test_what_decides_outcomes_is_recorded_and_told(inheriting: Callable[..., Do
     assert kept["from_environment"] == ["VLLM_USE_V1=0", "HF_ENDPOINT"]
     assert "VLLM_USE_V1" in kept["variables"]
     assert "VLLM_USE_V1=0" in (done.run_dir / "report.md").read_text()
+    told = "taken from the environment: <code>VLLM_USE_V1=0</code>, <code>HF_ENDPOINT</code>"
+    assert told in facts(load_state(done.run_dir)[0], done.run_dir)
     everything = [path for path in done.run_dir.rglob("*") if path.is_file()]
     assert not [path for path in everything if b"hub.example" in path.read_bytes()]
+
+
+def test_a_command_reaches_the_server_without_a_proxy(
+    inheriting: Callable[..., Done], tmp_path: Path
+) -> None:
+    """Whatever client it is: those of the user's proxies would not find it."""
+    seen = tmp_path / "seen"
+    check = f'echo "$NO_PROXY" >> {seen}; [ "$VBISECT_VERSION" = 61.1 ]'
+    done = inheriting("--", "sh", "-c", check, fresh=True, http_proxy="http://proxy.example:1")
+    assert done.returncode == 0, done.stderr
+    assert set(seen.read_text().splitlines()) == {"127.0.0.1,localhost,::1"}
 
 
 def test_a_trial_counts_again_in_the_same_environment_only(inheriting: Callable[..., Done]) -> None:

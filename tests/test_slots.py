@@ -11,8 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import made
 from vbisect.errors import Cancelled, HostError, UsageError
+from vbisect.releases import Device
+from vbisect.run.docker_settings import DockerSettings
 from vbisect.run.gpus import OUTSIDE, Gpu
+from vbisect.run.room import find_room
 from vbisect.run.slots import (
     Slot,
     SlotPool,
@@ -139,6 +143,36 @@ def test_gpus_of_which_nothing_is_known() -> None:
     assert [slot.gpus for slot in slots] == [("example.com/h20=a", "example.com/h20=b")]
     with pytest.raises(UsageError, match="room for 0 servers at once, on 1 free GPU with 2"):
         place_on(["0"], jobs=1, tensor_parallel=2)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "sizes", "given"),
+    [
+        ("all", {}, [()]),
+        ("0,1", {}, [()]),
+        ("2,1", {"jobs": 2}, [("2",), ("1",)]),
+        ("GPU-8f,MIG-7", {"jobs": 2}, [("GPU-8f",), ("MIG-7",)]),
+        (
+            "nvidia.com/gpu=0,nvidia.com/gpu=1",
+            {"tensor_parallel": 2},
+            [("nvidia.com/gpu=0", "nvidia.com/gpu=1")],
+        ),
+    ],
+)
+def test_gpus_of_a_remote_engine_are_as_they_are_asked_for(
+    gpus: str, sizes: dict[str, int], given: list[tuple[str, ...]]
+) -> None:
+    """They cannot be listed from here; with one server, all that is asked for is its own."""
+    docker = DockerSettings(host="ssh://gpu01", image_repo="a/b", gpus=gpus)
+    slots, notes = find_room(made.settings(device=Device.CUDA, docker=docker, **sizes))
+    assert ([slot.gpus for slot in slots], notes) == (given, ())
+
+
+@pytest.mark.parametrize("gpus", ["all", "nvidia.com/gpu=all"])
+def test_several_servers_need_gpus_that_are_listed_or_named(gpus: str) -> None:
+    docker = DockerSettings(host="ssh://gpu01", image_repo="a/b", gpus=gpus)
+    with pytest.raises(UsageError, match="name them with --gpus"):
+        find_room(made.settings(device=Device.CUDA, docker=docker, jobs=2))
 
 
 def test_gpus_asked_for() -> None:

@@ -20,7 +20,7 @@ from requests.utils import get_environ_proxies
 from vbisect.engine.address import Address, engine_address
 from vbisect.engine.disk import Disk, disk_of_df, image_folders, local_disk
 from vbisect.engine.faults import engine_faults, explanation
-from vbisect.engine.gpus import GpuAccess, gpu_access
+from vbisect.engine.gpus import GpuAccess, gpu_access, has_amd_gpus
 from vbisect.engine.ssh import Link, open_link
 from vbisect.errors import HostError, VbisectError
 from vbisect.text import one_line
@@ -98,6 +98,11 @@ class Engine:
         Raises ``EngineLost`` when the connection is lost.
         """
         return gpu_access(self._info, self._ask)
+
+    @property
+    def has_amd_gpus(self) -> bool:
+        """Whether its containers get GPUs of AMD, as far as it tells."""
+        return has_amd_gpus(self._info)
 
     def _ask(self, *command: str) -> str | None:
         """What a command prints on the engine's host, ``None`` when it fails there, or cannot be

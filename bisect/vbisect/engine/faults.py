@@ -37,8 +37,13 @@ _HOST_FAULTS = (
     ),
     (
         r"error while creating mount source path",
-        "The engine has to be able to make ~/.cache/huggingface on its host: see that the home "
-        "directory is there and that the engine may write to it.",
+        "The engine has to be able to make ~/.cache/huggingface, or what HF_HOME and HF_HUB_CACHE "
+        "name, on its host: see that what it is in is there and that the engine may write to it.",
+    ),
+    (
+        r"invalid volume specification",
+        "A folder that is to be mounted has a colon in its name: name another one in HF_HOME, "
+        "HF_HUB_CACHE or MODELSCOPE_CACHE.",
     ),
     (
         r"failed to create endpoint|iptables failed",

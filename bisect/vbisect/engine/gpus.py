@@ -41,9 +41,19 @@ def gpu_access(info: Mapping[str, Any], ask: Ask) -> GpuAccess | None:
     return GpuAccess.RUNTIME if "nvidia" in (info.get("Runtimes") or ()) else None
 
 
-def _has_cdi(info: Mapping[str, Any], ask: Ask) -> bool:
+def has_amd_gpus(info: Mapping[str, Any]) -> bool:
+    """Whether the engine that says ``info`` of itself gives GPUs of AMD to containers
+    (https://instinct.docs.amd.com/projects/container-toolkit/en/latest/)."""
+    return "amd" in (info.get("Runtimes") or ()) or _discovered(info, "amd.com/gpu")
+
+
+def _discovered(info: Mapping[str, Any], kind: str) -> bool:
     devices = info.get("DiscoveredDevices") or ()
-    if any(str(device.get("ID")).startswith(f"{CDI_KIND}=") for device in devices):
+    return any(str(device.get("ID")).startswith(f"{kind}=") for device in devices)
+
+
+def _has_cdi(info: Mapping[str, Any], ask: Ask) -> bool:
+    if _discovered(info, CDI_KIND):
         return True
     folders = [str(folder) for folder in info.get("CDISpecDirs") or ()]
     return bool(folders) and ask("grep", "-rqse", CDI_KIND, "--", *folders) is not None

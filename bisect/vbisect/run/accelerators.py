@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+AMD = "AMD GPUs (ROCm)"
+
 _AMD, _INTEL, _GOOGLE = "0x1002", "0x8086", "0x1ae0"
 """Vendors as the PCI bus has them (https://pci-ids.ucw.cz)."""
 
@@ -31,7 +33,7 @@ def other_accelerator(root: Path = Path("/")) -> str | None:
     """
     cards = [card / "device" for card in (root / "sys/class/drm").glob("card*")]
     if any(_is_rocm(card, root) for card in cards):
-        return "AMD GPUs (ROCm)"
+        return AMD
     devices = (root / "sys/bus/pci/devices").glob("*")
     if any(_read(d / "vendor") == _GOOGLE and _read(d / "device") in _TPUS for d in devices):
         return "TPUs"

@@ -22,7 +22,7 @@ from vbisect.releases import Device, RangeRequest, Release, known_releases, sele
 from vbisect.releases.candidates import Nightlies
 from vbisect.releases.nightly_image import NightlyImages
 from vbisect.releases.nightly_wheel import NightlyWheels
-from vbisect.run.accelerators import other_accelerator
+from vbisect.run.accelerators import AMD, other_accelerator
 from vbisect.run.asked import check_amount, one_of, what_is_asked
 from vbisect.run.docker_settings import (
     BUILD_MODES,
@@ -201,8 +201,10 @@ def choose_device(asked: str, engine: Engine | None = None, root: Path = Path("/
     if engine is not None and engine.gpu_access is not None:
         found = True
     if one_of("--device", asked, ["auto", *Device]) == "auto":
-        other = None if found or remote else other_accelerator(root)
-        if other is not None:
+        other = None if remote else other_accelerator(root)
+        if engine is not None and engine.has_amd_gpus:
+            other = AMD
+        if other is not None and not found:
             raise HostError(
                 f"This host has {other}, which is not supported; --device cpu would test another "
                 "build."

@@ -288,9 +288,11 @@ class DockerRuntime:
             yield poll
 
     def _options(self, image: LocalImage) -> ContainerOptions:
+        gpus = self._docker.gpus
+        by_cdi = gpus != "none" and self.engine.gpu_access is GpuAccess.CDI
         return ContainerOptions(
-            gpus=self._docker.gpus,
-            cdi=self._docker.gpus_by_cdi or self.engine.gpu_access is GpuAccess.CDI,
+            gpus=gpus,
+            cdi=self._docker.gpus_by_cdi or by_cdi,
             memory=self._docker.memory,
             shared_memory=_SHARED_MEMORY,
             mounts=self._mounts(image),
