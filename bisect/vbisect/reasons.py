@@ -24,6 +24,8 @@ class SkipReason(StrEnum):
     BROKEN_DEPENDENCIES = "broken dependencies"
     SYSTEM_LIBRARY = "system library too old"
     NO_COMPILER = "no C++ compiler"
+    ENGINE_MISSING = "engine not in this release"
+    ENGINE_NOT_USED = "engine not used"
     PORT_TAKEN = "port taken"
     EXITED_BEFORE_READY = "exited before ready"
     KILLED = "killed"
@@ -76,6 +78,11 @@ ADVICE: dict[SkipReason, str] = {
     SkipReason.SYSTEM_LIBRARY: "This build needs a newer C library than this system has; run it "
     "on a newer system or in a container.",
     SkipReason.NO_COMPILER: "Install g++ and the Python headers on this host.",
+    SkipReason.ENGINE_MISSING: "Releases from 0.11.0 on have V1 alone, with nothing to set; both "
+    "engines are in 0.7.3 … 0.10.2. Narrow the range, or leave --engine out.",
+    SkipReason.ENGINE_NOT_USED: "vLLM runs V0 where its V1 cannot do with the hardware, the model "
+    "or an argument: change what the log names (--dtype float32 is such a one on a CPU, bfloat16 "
+    "is not), or ask for --engine v0.",
     SkipReason.PORT_TAKEN: "Something else keeps taking the server's port; run it again.",
     SkipReason.EXITED_BEFORE_READY: "The server stopped by itself; the end of its log says why.",
     SkipReason.KILLED: "Something ended the server with signal 9, mostly the kernel for want of "

@@ -89,6 +89,14 @@ class Behaviour:
     """The EngineCore process leaves the process group (setsid)."""
     v0_engine: bool = False
     """The log names the V0 engine unless VLLM_USE_V1=1, as before 0.8.0."""
+    v1_only: bool = False
+    """There is no V0 any more, whatever VLLM_USE_V1 says, as since 0.11.0."""
+    ignores_n: tuple[str, ...] = ()
+    """The engines that give one choice whatever n is: V1 in 0.7.3."""
+    not_in_v1: str = ""
+    """What V1 cannot do: it falls back to V0 with a line of log, or dies where V1 was asked for."""
+    falls_back_though_asked: bool = False
+    """It falls back where V1 was asked for, too."""
     needs_cpu_metadata: bool = False
     """Refuse to start unless `vllm` is installed as a version that contains "cpu"."""
 
@@ -138,6 +146,6 @@ def load(path: Path) -> tuple[str, Behaviour]:
     """The version and the behaviour that `Behaviour.dumps` wrote to `path`."""
     values: dict[str, Any] = json.loads(path.read_text())
     version = str(values.pop("version"))
-    for name in ("served", "stream_error", "removed_arguments", "known_arguments"):
+    for name in ("served", "stream_error", "removed_arguments", "known_arguments", "ignores_n"):
         values[name] = tuple(values[name])
     return version, Behaviour(**values)

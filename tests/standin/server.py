@@ -69,7 +69,11 @@ class Process:
         if refusal := self._refusal():
             log.error(refusal)
             return 1
+        if self._v1_wanted() and (lacks := self.behaviour.not_in_v1):
+            text = f"{lacks} is not supported by the V1 Engine. Falling back to V0. "
+            log.info("arg_utils.py:1627", text)
         server = Server(self.args, self.version, self.behaviour, log)
+        server.one_choice = self._engine_kind() in self.behaviour.ignores_n
         try:
             server.server_bind()
         except OSError as error:
@@ -122,6 +126,9 @@ class Process:
                 installed = ""
             if "cpu" not in installed:
                 return "RuntimeError: Failed to infer device type, please set the environment..."
+        lacks, forced = self.behaviour.not_in_v1, os.environ.get("VLLM_USE_V1") == "1"
+        if lacks and forced and not self.behaviour.falls_back_though_asked:
+            return f"NotImplementedError: VLLM_USE_V1=1 is not supported with {lacks}."
         model = self.args.model
         if model.startswith(("/", ".")) and not Path(model).is_dir():
             return f"OSError: {model} is not a local folder and is not a valid model identifier"
@@ -151,8 +158,13 @@ class Process:
             problems.append(f"{type(error).__name__}: {error}")
 
     def _engine_kind(self) -> str:
-        v1 = os.environ.get("VLLM_USE_V1", "0" if self.behaviour.v0_engine else "1")
-        return "V1" if v1 == "1" else "V0"
+        """As EngineArgs._is_v1_supported_oracle of 0.8 decides."""
+        if self.behaviour.v1_only:
+            return "V1"
+        return "V1" if self._v1_wanted() and not self.behaviour.not_in_v1 else "V0"
+
+    def _v1_wanted(self) -> bool:
+        return os.environ.get("VLLM_USE_V1", "0" if self.behaviour.v0_engine else "1") == "1"
 
     def _start_engine(self) -> None:
         behaviour = self.behaviour

@@ -51,6 +51,7 @@ class Server(ThreadingHTTPServer):
         self.sampler = replies.Sampler(version, behaviour)
         self.lock = threading.Lock()
         self.seen_ready = threading.Event()
+        self.one_choice = False
 
     def server_bind(self) -> None:
         """Bind without the name lookup of HTTPServer, which can take seconds."""
@@ -159,7 +160,7 @@ class Handler(BaseHTTPRequestHandler):
             raise Problem("EngineCore encountered an issue. See stack trace (above).", 500)
         with server.lock:
             choices = server.sampler.choices(ask)
-        if "fewer" in quirks:
+        if "fewer" in quirks or server.one_choice:
             choices = choices[:1]
         if "bare" in quirks:
             ask = replace(ask, logprobs=None)

@@ -76,6 +76,9 @@ def run(
     skeleton: Annotated[
         bool, typer.Option("--skeleton", help="Real configuration, two random layers.")
     ] = False,
+    engine: Annotated[
+        str, typer.Option(help="auto, v0, v1 or both: vLLM's engine; 0.7.3 … 0.10.2 have two.")
+    ] = "auto",
     runtime: Annotated[str, typer.Option(help="auto, docker or venv.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cuda or cpu.")] = "auto",
     serve_arg: Annotated[
@@ -214,6 +217,7 @@ def run(
             model=model,
             control_model=control_model,
             skeleton=skeleton,
+            engine=engine,
             runtime=runtime,
             device=device,
             serve_args=tuple(serve_arg or ()),

@@ -25,6 +25,7 @@ _CAUSES: tuple[tuple[SkipReason, str], ...] = (
         SkipReason.UNKNOWN_ARGUMENT,
         r"unrecognized arguments?: .*|: error: argument .*|no such option",
     ),
+    (SkipReason.ENGINE_NOT_USED, r"VLLM_USE_V1=1 is not supported with"),
     (SkipReason.PORT_TAKEN, r"address already in use|Errno 98\b"),
     (
         SkipReason.DRIVER_TOO_OLD,

@@ -80,6 +80,8 @@ class PlainLines:
             yield f"{verb} {len(state.settings.versions)} candidates, {remaining(state)}"
         elif kind is EventKind.NOTE:
             yield f"NOTE {event['text']}"
+        elif kind is EventKind.ENGINE_CHOSEN:
+            yield f"NOTE {event['choice']['text']}"
         elif kind is EventKind.TRIAL_STARTED:
             yield f"{event['version']}: fetching"
         elif kind is EventKind.WEIGHTS_STARTED:

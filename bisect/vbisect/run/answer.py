@@ -7,7 +7,9 @@ from collections import Counter
 from dataclasses import asdict
 from functools import reduce
 
+from vbisect.launch.engine_version import has_fallen_back
 from vbisect.reasons import CAN_PASS, SkipReason
+from vbisect.run.engine_choice import is_chosen
 from vbisect.run.records import Answer, Finding, Status, TrialRecord
 from vbisect.run.state import RunState
 from vbisect.run.variations import bug_of
@@ -43,6 +45,7 @@ def finding_of(state: RunState) -> Finding:
         answer = _unsure(state, conclusion)
     status, message = _verdict(state, conclusion, answer)
     ends = conclusion.ends
+    message += _with_other_engines(state)
     if status is Status.NONE and ends and (open_still := _may_be_tested(state, ends)):
         status = Status.INCONCLUSIVE
         message += f"; but {open_still}, so whether there is no change is not known"
@@ -94,6 +97,51 @@ def _unsure(state: RunState, conclusion: Conclusion) -> Answer | None:
     )
 
 
+def of_engine(state: RunState) -> str:
+    """For which of vLLM's engines an answer is, where it is not for what each release runs."""
+    return f" for {state.engine}" if state.engine else ""
+
+
+def _with_other_engines(state: RunState) -> str:
+    """What was seen of the engine that the answer is not about, and no more than that."""
+    versions = state.settings.versions
+    seen: dict[str, list[str]] = {}
+    for record in sorted(state.set_aside, key=lambda r: versions.index(r.version)):
+        engine = record.engine or record.engine_asked
+        if record.outcome is not Outcome.SKIP and engine:
+            verb = "passes" if record.outcome is Outcome.PASS else "fails"
+            seen.setdefault(f"{engine} {verb}", []).append(record.version)
+        elif record.engine_asked:
+            seen.setdefault(f"{record.engine_asked} could not be tested", []).append(record.version)
+    told = (f"; {what} in {', '.join(those[:4])}" for what, those in seen.items())
+    return "".join(told)
+
+
+def _engines_unlike(state: RunState, changes: tuple[Answer, ...]) -> list[str]:
+    """Changes that may be those of the engine, and releases that did not run their usual one."""
+    if state.engine is not None:
+        return []
+    warnings = []
+    for change in changes:
+        pair = [state.records.get(v) for v in (change.last_before, change.first_after)]
+        ran = [record.engine if record else None for record in pair]
+        if None not in ran and ran[0] != ran[1]:
+            warnings.append(
+                f"{change.last_before} ran {ran[0]} and {change.first_after} {ran[1]}: the change "
+                "may be that of the engine; --engine v1 or v0 compares like with like"
+            )
+    fallen = [
+        version
+        for version in state.settings.versions
+        if (record := state.records.get(version))
+        and has_fallen_back(record.engine, version)
+        and not is_chosen(state.settings.variables, version)
+    ]
+    if fallen:
+        warnings.append(f"{', '.join(fallen)} ran V0, though V1 is what they usually run")
+    return warnings
+
+
 def _rounded(confidence: float) -> float:
     """Rounded down: nothing is said to be surer than it is."""
     return int(confidence * 10_000) / 10_000
@@ -113,17 +161,17 @@ def _verdict(state: RunState, conclusion: Conclusion, answer: Answer | None) -> 
     if unsure and not state.aim.several and not answer.exact:
         return (
             Status.INCONCLUSIVE,
-            f"probably {verb} in one of {', '.join(answer.suspects)}: what was seen does not carry "
-            f"a confidence of {settings.confidence:g} for one of them",
+            f"probably {verb} in one of {', '.join(answer.suspects)}{of_engine(state)}: what was "
+            f"seen does not carry a confidence of {settings.confidence:g} for one of them",
         )
     last = f"{answer.last_before} {reckoned(state, answer)} the last {before} release"
     if answer.exact:
-        told = f"{verb} in {answer.first_after}; {last}"
+        told = f"{verb} in {answer.first_after}{of_engine(state)}; {last}"
         if failing := failing_variations(state, answer):
             told += f" ({', '.join(failing)})"
     else:
-        told = f"{verb} in one of {', '.join(answer.suspects)}; {last} tested, and the ones "
-        told += f"between {_why_open(state, answer)}"
+        told = f"{verb} in one of {', '.join(answer.suspects)}{of_engine(state)}; {last} tested, "
+        told += f"and the ones between {_why_open(state, answer)}"
     if answer.confidence < settings.confidence:
         told = (
             f"probably {told}, but with confidence {answer.shown_confidence}, "
@@ -180,16 +228,19 @@ def _no_change(
             return Status.INCONCLUSIVE, f"{told}: it {_seen_between(state, sure[-1])}"
         return Status.INCONCLUSIVE, "what was seen allows no answer"
     if conclusion.verdict is Verdict.OTHER_CHANGE and not conclusion.boundaries:
-        return Status.NONE, f"no {state.settings.find} in range ({_tested(state, tested)})"
+        told = f"no {state.settings.find} in range{of_engine(state)} ({_tested(state, tested)})"
+        return Status.NONE, told
     if conclusion.verdict is Verdict.OTHER_CHANGE:
         between = _seen_between(state, conclusion.boundaries[-1])
-        return Status.NONE, f"no {state.settings.find} in range: it {between}"
+        return Status.NONE, f"no {state.settings.find} in range{of_engine(state)}: it {between}"
     told = _tested(state, tested)
     seen = reduce(Counts.plus, (record.observations.counts for record in tested), Counts())
     if seen.fails and seen.passes:
         told = f"{seen.fails} of {seen.total} requests failed; {told}"
-        return Status.NONE, f"fails now and then, in no release more than in others ({told})"
-    every = f"{'fails' if seen.fails else 'passes'} in every tested release ({told})"
+        often = f"fails now and then{of_engine(state)}"
+        return Status.NONE, f"{often}, in no release more than in others ({told})"
+    verb = "fails" if seen.fails else "passes"
+    every = f"{verb} in every tested release{of_engine(state)} ({told})"
     excluded = conclusion.excluded
     if excluded is None:
         return Status.NONE, every
@@ -242,6 +293,7 @@ def _warnings(
             f"{', '.join(earlier)} as tested by {runs}: same build, probe and arguments. "
             "--fresh tests again"
         )
+    warnings += _engines_unlike(state, changes)
     warnings += _flakes(state, conclusion)
     bug = state.reference
     if (other := other_ends_kind(state.boots, bug)) is not None and state.settings.failure is None:

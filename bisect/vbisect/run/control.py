@@ -32,6 +32,7 @@ _EVERY_MODEL = frozenset(
         SkipReason.BROKEN_DEPENDENCIES,
         SkipReason.SYSTEM_LIBRARY,
         SkipReason.NO_COMPILER,
+        SkipReason.ENGINE_MISSING,
         SkipReason.PORT_TAKEN,
         SkipReason.WRONG_VERSION,
         SkipReason.VARIATION_NOT_ASKED,

@@ -21,6 +21,7 @@ from stat import S_ISDIR, S_ISREG
 
 from vbisect.errors import UsageError
 from vbisect.files import Below
+from vbisect.launch.engine_version import to_be_told
 from vbisect.locks import Locked, file_lock
 from vbisect.probes import FailureKind
 from vbisect.run.journal import FILE_NAME as JOURNAL
@@ -63,15 +64,18 @@ class EarlierTrials:
         self._changed = _changed(settings)
         self._lock = threading.Lock()
 
-    def find(self, version: str, digest: str) -> Earlier | None:
-        """The newest pass or fail of ``version`` that counts again with the build ``digest``."""
+    def find(self, version: str, digest: str, engine: str | None = None) -> Earlier | None:
+        """The newest pass or fail of ``version`` that counts again with the build ``digest``.
+
+        ``engine`` is the one that the run is about; ``None``: what the release runs by itself.
+        """
         newest: Finished | None = None
         run_id = ""
         with self._lock:
             for run, settings in self._alike(version):
                 if newest is not None and newest.at > run.written + _CLOCKS_DIFFER:
                     break  # nothing in this run and the following ones is as new
-                trial = self._judged(run, version) if run.mentions(digest) else None
+                trial = self._judged(run, version, engine) if run.mentions(digest) else None
                 if trial is None or trial.digest != digest:
                     continue
                 if newest is None or trial.at > newest.at:
@@ -80,15 +84,17 @@ class EarlierTrials:
             return None
         return Earlier(newest.record, newest.record.earlier_run or run_id)
 
-    def may_find(self, version: str) -> bool:
+    def may_find(self, version: str, engine: str | None = None) -> bool:
         """Whether ``find`` finds ``version`` by any digest; if not, fetching it to ask is vain."""
         with self._lock:
             runs = (run for run, _ in self._alike(version) if run.mentions(version))
-            return any(self._judged(run, version) is not None for run in runs)
+            return any(self._judged(run, version, engine) is not None for run in runs)
 
-    def _judged(self, run: EarlierRun, version: str) -> Finished | None:
+    def _judged(self, run: EarlierRun, version: str, engine: str | None) -> Finished | None:
         """What ``version`` came to there, unless the probe or the model was changed since."""
-        trial = run.judged.get(version)
+        asked = to_be_told(engine, version)
+        trials = [t for t in run.judged if t.record.version == version]
+        trial = next((t for t in trials if t.record.counts_for(asked)), None)
         return trial if trial is not None and self._changed < run.began else None
 
     def _alike(self, version: str) -> Iterator[tuple[EarlierRun, RunSettings]]:
@@ -162,10 +168,10 @@ class EarlierRun:
         return self._told[0]
 
     @cached_property
-    def judged(self) -> dict[str, Finished]:
-        """Its passes and fails, by version."""
+    def judged(self) -> tuple[Finished, ...]:
+        """Its passes and fails, one of each release and engine."""
         judged = (trial for trial in self.trials if _is_judged(trial.record, self.settings))
-        return {trial.record.version: trial for trial in judged if trial.digest}
+        return tuple(trial for trial in judged if trial.digest)
 
     @cached_property
     def _told(self) -> tuple[float, tuple[Finished, ...]]:
@@ -179,11 +185,12 @@ class EarlierRun:
         except UsageError:
             return nothing
         at = {
-            event["record"]["version"]: _moment(event)
+            (event["record"]["version"], event["record"].get("engine_asked")): _moment(event)
             for event in events
             if event["event"] == EventKind.TRIAL_FINISHED
         }
-        trials = tuple(Finished(record, at[v]) for v, record in state.records.items())
+        records = (*state.records.values(), *state.set_aside)
+        trials = tuple(Finished(r, at[r.version, r.engine_asked]) for r in records)
         return (_moment(events[0]), trials) if trials else nothing
 
 

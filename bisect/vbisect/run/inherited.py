@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from vbisect.engine import Engine
 from vbisect.launch import Limited
+from vbisect.launch.engine_version import VARIABLE, EngineAsked
 from vbisect.launch.inherited import (
     own_names,
     unreachable,
@@ -15,12 +16,16 @@ from vbisect.launch.inherited import (
 from vbisect.run.settings import RunSettings
 
 
-def inherited_variables(given: Iterable[Limited], runtime: str) -> tuple[Limited, ...]:
+def inherited_variables(
+    given: Iterable[Limited], engine: EngineAsked, runtime: str
+) -> tuple[Limited, ...]:
     """The variables of vLLM that the servers of a run take from the environment, as it is now.
 
-    ``given`` are those of ``--env``; what they give to every version is not taken.
+    ``given`` are those of ``--env``; what they give to every version is not taken, nor what says
+    which of its engines vLLM is to run where ``engine`` does.
     """
     besides = [v.text.partition("=")[0] for v in given if not v.specifier]
+    besides += [VARIABLE] if engine is not EngineAsked.AUTO else []
     return variables_of_vllm(containers=runtime == "docker", besides=besides)
 
 
@@ -55,7 +60,7 @@ def environment_notes(
 
 def resumed_elsewhere(settings: RunSettings) -> tuple[str, ...]:
     """What to say where the environment is not the one that the run began in."""
-    now = inherited_variables(settings.env, settings.runtime)
+    now = inherited_variables(settings.env, settings.engine, settings.runtime)
     if now == settings.inherited:
         return ()
     began = _listed(settings.inherited) or "none"

@@ -25,6 +25,7 @@ class EventKind(StrEnum):
     RUN_STARTED = "run_started"
     RUN_RESUMED = "run_resumed"
     NOTE = "note"
+    ENGINE_CHOSEN = "engine_chosen"
     TRIAL_STARTED = "trial_started"
     WEIGHTS_STARTED = "weights_started"
     WEIGHTS_READY = "weights_ready"

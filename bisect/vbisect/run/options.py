@@ -46,6 +46,7 @@ class RunOptions:
     model: str | None = None
     control_model: str | None = None
     skeleton: bool = False
+    engine: str = "auto"
     runtime: str = "auto"
     device: str = "auto"
     serve_args: tuple[str, ...] = ()

@@ -129,7 +129,9 @@ def _counted(settings: RunSettings, results: Path) -> tuple[str, ...]:
     if settings.fresh:
         return ()
     earlier = EarlierTrials(results, settings, results / settings.run_id)
-    return tuple(version for version in settings.versions if earlier.may_find(version))
+    return tuple(
+        version for version in settings.versions if earlier.may_find(version, settings.engine.only)
+    )
 
 
 def _downloads(settings: RunSettings, engine: Engine) -> dict[str, Download]:

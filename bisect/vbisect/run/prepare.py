@@ -33,6 +33,7 @@ from vbisect.run.docker_settings import (
     parse_memory,
     parse_size,
 )
+from vbisect.run.engine_choice import engine_asked
 from vbisect.run.gpus import OUTSIDE, list_gpus
 from vbisect.run.host import gpus
 from vbisect.run.inherited import environment_notes, inherited_variables
@@ -64,7 +65,8 @@ def prepare(options: RunOptions) -> RunSettings:
     serve_args = tuple(parse_serve_argument(value) for value in options.serve_args)
     # a name may stand in one of them and its value in the next
     refuse_secrets("--serve-arg", [w for limited in serve_args for w in limited.text.split()])
-    env = tuple(parse_variable(value) for value in options.env)
+    given = (parse_variable(value) for value in options.env)
+    engine_of_vllm, env = engine_asked(options.engine, given)
     find = Find(one_of("--find", options.find, list(Find)))
     asked = what_is_asked(options)
     picture, images = pictures_among(options.docker.image or ())
@@ -86,7 +88,7 @@ def prepare(options: RunOptions) -> RunSettings:
             variant = docker.variant_of(known.newest.version)
             repository = docker.image_repo
             nightlies = NightlyImages(registry, repository, platform_of(engine), variant)
-        inherited = inherited_variables(env, runtime)
+        inherited = inherited_variables(env, engine_of_vllm, runtime)
         told = environment_notes(inherited, engine)
         request = RangeRequest(options.start, options.end, options.skip)
         chosen = select_range(request, known, nightlies)
@@ -106,6 +108,7 @@ def prepare(options: RunOptions) -> RunSettings:
         failure=options.failure,
         max_skips=options.max_skips,
         fresh=options.fresh,
+        engine=engine_of_vllm,
         confidence=options.confidence,
         jobs=options.jobs,
         tensor_parallel=options.tensor_parallel,

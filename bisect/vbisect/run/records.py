@@ -6,10 +6,11 @@ from collections import Counter
 from enum import StrEnum
 from functools import reduce
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from vbisect.launch.engine_version import engines_of
 from vbisect.probes import CommandSettings, FailureKind, NChoicesSettings, SuiteSettings
 from vbisect.reasons import SkipReason
 from vbisect.search import CRASHED, Boot, BootContext, Change, Counts, Outcome
@@ -157,8 +158,9 @@ class TrialSpec(Frozen):
 
     ``context`` is what the search knows beside; it decides when enough was asked. ``reference`` is
     the kind of failure that is the bug as far as is known, ``failure`` a piece of its signature
-    where the run was given one; of a suite ``bug`` is how the failing end fails. ``folder`` is
-    where in the release's folder the evidence goes: a control's is kept apart.
+    where the run was given one; of a suite ``bug`` is how the failing end fails. ``engine`` is the
+    one that has to run, ``None`` where the release's own choice is as good. ``folder`` is where in
+    the release's folder the evidence goes: a control's is kept apart.
     """
 
     version: str
@@ -174,6 +176,7 @@ class TrialSpec(Frozen):
     earlier: Partial
     run_dir: Path
     gpus: tuple[str, ...] = ()
+    engine: str | None = None
     folder: str = ""
 
     @property
@@ -242,7 +245,8 @@ class TrialRecord(Frozen):
     no skip. ``boots`` holds the observations of each, in order; one that could not be tested has
     none. ``signatures`` has the usual signature of each kind of failure. ``was_there`` tells
     whether the build was on the host before, and ``earlier_run`` is the id of the run that carried
-    it out before. ``engine`` is V0 or V1 where the log tells;
+    it out before. ``engine`` is V0 or V1 where the log tells, ``engine_asked`` the one that had to
+    run where that was not left to the release;
     ``size_bytes`` is that of the image, unpacked, where the engine tells.
     """
 
@@ -261,12 +265,25 @@ class TrialRecord(Frozen):
     seconds: Seconds = Seconds()
     measured: dict[str, Any] = {}
     engine: str | None = None
+    engine_asked: str | None = None
     size_bytes: int | None = None
     parameters: ParametersSeen | None = None
     control: ControlRecord | None = None
     variations: tuple[VariationRecord, ...] = ()
     notes: tuple[str, ...] = ()
     earlier_run: str | None = None
+
+    def counts_for(self, engine: str | None) -> bool:
+        """Whether it is evidence about ``engine``; ``None``: about what releases run by themselves.
+
+        A trial of another engine never is, whatever was asked for.
+        """
+        if engine is None:
+            return self.engine_asked is None
+        asked = self.engine_asked or (engine if engines_of(self.version) == (engine,) else None)
+        if self.outcome is Outcome.SKIP:
+            return asked == engine
+        return (self.engine or asked) == engine
 
     def after(self, earlier: TrialRecord | None) -> TrialRecord:
         """This trial's record taken together with that of the release's ``earlier`` trials."""
@@ -347,6 +364,18 @@ def _otherwise(shown: str | None, kind: str, bug: str | None) -> str:
 def another_failure(shown: str | None, bug: str | None) -> str:
     """What was seen where that is not the ``bug``, which is told in words as far as is known."""
     return f"{shown}; the bug is another failure" + (f" ({bug})" if bug else "")
+
+
+class EngineChoice(Frozen):
+    """A decision of the run: its trials are to run ``engine``, ``None``: each release's own.
+
+    Until it is ``settled`` that is to find out what ``version``, the older end, does with it.
+    """
+
+    engine: Literal["V0", "V1"] | None = None
+    version: str
+    settled: bool = False
+    text: str
 
 
 class Status(StrEnum):

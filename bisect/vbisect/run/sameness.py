@@ -42,7 +42,9 @@ _NO_QUESTION: dict[str, Any] = {
 
 
 def trial_key(settings: RunSettings, version: str) -> dict[str, object] | None:
-    """All that a trial of ``version`` depends on but its build; ``None`` if that is not known.
+    """All that a trial of ``version`` depends on but its build and engine, which its record tells.
+
+    ``None`` if that is not known.
 
     What it was started with counts, however that was asked for. Of variables that are passed on by
     their names alone the values are not known; that of a token changes no answer.
@@ -53,7 +55,7 @@ def trial_key(settings: RunSettings, version: str) -> dict[str, object] | None:
     assigned = effective_environment((v for v in settings.variables if "=" in v.text), version)
     given = (*settings.model_args, *settings.log_args, *settings.serve_args)
     return {
-        **_fields(settings, _NOT_NOTICED | {"model_args", "serve_args", "inherited"}),
+        **_fields(settings, _NOT_NOTICED | {"engine", "model_args", "serve_args", "inherited"}),
         "arguments": effective_arguments(given, version),
         "control_args": effective_arguments(settings.control_args, version),
         "model_env": {**settings.model_env, **assigned},

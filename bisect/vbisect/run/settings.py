@@ -15,6 +15,7 @@ from vbisect.amounts import Amount, Timeout
 from vbisect.errors import UsageError
 from vbisect.files import Below, write_whole
 from vbisect.launch import Limited
+from vbisect.launch.engine_version import EngineAsked
 from vbisect.paths import expanded
 from vbisect.probes import CommandSettings, NChoicesSettings, SuiteSettings
 from vbisect.releases import Device, Release, lasting_name
@@ -59,6 +60,7 @@ class RunSettings(Frozen):
     failure: str | None = None
     max_skips: Amount = MAX_SKIPS
     fresh: bool = False
+    engine: EngineAsked = EngineAsked.AUTO
     confidence: float = Field(0.95, ge=0.5, lt=1)
     jobs: Amount = 1
     tensor_parallel: Amount = 1
@@ -243,6 +245,7 @@ def _replay_words(s: RunSettings) -> list[str]:
     words += ["--runtime", s.runtime, "--device", s.device, "--model", s.model]
     words += ["--control-model", s.control_model] if s.control_model else []
     words += ["--skeleton"] if s.skeleton else []
+    words += ["--engine", s.engine] if s.engine is not EngineAsked.AUTO else []
     words += _each("--serve-arg", s.serve_args) + _each("--env", s.variables)
     words += ["--latest-deps"] if s.latest_deps else []
     words += _docker_words(s.docker, s.device) if s.docker else []

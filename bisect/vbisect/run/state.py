@@ -19,6 +19,7 @@ from vbisect.run.records import (
     ANY_FAILURE,
     OTHER_FAILURE,
     Bug,
+    EngineChoice,
     Finding,
     Partial,
     TrialRecord,
@@ -34,8 +35,9 @@ class RunState:
     """A run as its journal tells it. ``finding`` is ``None`` for one that was killed.
 
     ``active`` maps each version under trial to its step. ``judged`` are the records of trials whose
-    control has yet to be tested, ``control_partial`` what was observed of it so far.
-    ``weights`` are the models whose weights were fetched, as ``MODEL`` or ``MODEL@REVISION``.
+    control has yet to be tested, ``control_partial`` what was observed of it so far. All but the
+    trials themselves is of the engine that the run is about at the moment. ``weights`` are the
+    models whose weights were fetched, as ``MODEL`` or ``MODEL@REVISION``.
 
     ``seconds`` is the time vbisect was at work on the run, over all its sessions.
     """
@@ -50,6 +52,8 @@ class RunState:
     finding: Finding | None = None
     active: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    engine_choices: list[EngineChoice] = field(default_factory=list)
+    _trials: list[TrialRecord] = field(default_factory=list)
     _tested: dict[str, TrialRecord] = field(default_factory=dict)
     _kept: dict[int, tuple[Boot, ...]] = field(default_factory=dict)
     _new: dict[str, None] = field(default_factory=dict)
@@ -99,13 +103,52 @@ class RunState:
             self.control_partial[self._version(event)] = self._partial(event)
         elif kind is EventKind.TRIAL_FINISHED:
             record = self._record(event)
-            earlier = self._tested.get(record.version, self.records.get(record.version))
-            self._tested[record.version] = record.after(earlier)
-            self._new[record.version] = None
+            self._trials.append(record)
+            if record.counts_for(self.engine):
+                self._count(record)
             for unfinished in (self.partial, self.judged, self.control_partial, self.active):
                 unfinished.pop(record.version, None)
         elif kind is EventKind.TRIAL_GIVEN_UP:
             self.active.pop(self._version(event), None)
+        elif kind is EventKind.ENGINE_CHOSEN:
+            self._choose(EngineChoice.model_validate(event["choice"]))
+
+    def _count(self, record: TrialRecord) -> None:
+        earlier = self._tested.get(record.version, self.records.get(record.version))
+        self._tested[record.version] = record.after(earlier)
+        self._new[record.version] = None
+
+    def _choose(self, choice: EngineChoice) -> None:
+        """From now on those trials count that are of the engine chosen."""
+        self._candidates(choice.version)
+        before = self.engine
+        self.engine_choices.append(choice)
+        self.notes.append(choice.text)
+        if self.engine == before:
+            return
+        self.records, self._tested, self._kept, self._new = {}, {}, {}, {}
+        self.partial, self.judged, self.control_partial = {}, {}, {}
+        self._told_by = None
+        for record in self._trials:
+            if record.counts_for(self.engine):
+                self._count(record)
+
+    @property
+    def engine(self) -> str | None:
+        """The engine that the run is about; ``None`` where each release runs its own."""
+        if self.settings.engine.only is not None:
+            return self.settings.engine.only
+        return self.engine_choices[-1].engine if self.engine_choices else None
+
+    @property
+    def set_aside(self) -> tuple[TrialRecord, ...]:
+        """What the trials of another engine came to, one record for each release and engine."""
+        found: dict[tuple[str, str | None], TrialRecord] = {}
+        for record in list(self._trials):
+            if not record.counts_for(self.engine):
+                ran = record.version, record.engine or record.engine_asked
+                found[ran] = record.after(found.get(ran))
+        return tuple(found.values())
 
     def _record(self, event: Event) -> TrialRecord:
         record = TrialRecord.model_validate(event["record"])

@@ -19,7 +19,12 @@ from vbisect.files import write_whole
 from vbisect.full_disk import with_room_in
 from vbisect.launch import LaunchSpec, Server
 from vbisect.launch.diagnosis import ended_itself, known_cause
-from vbisect.launch.engine_version import engine_version
+from vbisect.launch.engine_version import (
+    VARIABLE,
+    engine_version,
+    has_fallen_back,
+    why_fallen_back,
+)
 from vbisect.launch.server import Ended
 from vbisect.paths import cache_root
 from vbisect.probes import (
@@ -159,7 +164,6 @@ class _Trial:
             raise
         self.seconds["boot"] = server.boot_seconds
         self.reported_version = server.reported_version
-        self.engine = engine_version(self._log, since=earlier)
         self._keep_environment(fetched, server)
         self.emit(
             EventKind.SERVER_READY,
@@ -167,8 +171,22 @@ class _Trial:
             reported_version=server.reported_version,
             seconds=round(server.boot_seconds, 3),
         )
+        self._check_engine(since=earlier)
         with self._ended_when_given_up(running):
             self._timed("probe", lambda: self._observe(server))
+
+    def _check_engine(self, since: int) -> None:
+        """Raise ``Untestable`` where another engine runs than the one that is asked about."""
+        self.engine = engine_version(self._log, since)
+        asked = self.spec.engine
+        why = why_fallen_back(self._log, since) or "the log does not say why"
+        if asked is not None and self.engine not in (asked, None):
+            raise Untestable(
+                SkipReason.ENGINE_NOT_USED, f"{self.engine} ran where {asked} was asked for: {why}"
+            )
+        silent = asked is None and VARIABLE not in self.spec.environment
+        if silent and has_fallen_back(self.engine, self.spec.version):
+            self.notes.append(f"V0 ran, though V1 is the usual engine of this release: {why}.")
 
     def _observe(self, server: Server) -> None:
         """Ask until the outcome is settled, the server has died, or another failure shows."""
@@ -404,6 +422,7 @@ class _Trial:
             seconds=Seconds(**{name: round(value, 3) for name, value in self.seconds.items()}),
             measured=self._measured(),
             engine=self.engine,
+            engine_asked=self.spec.engine,
             size_bytes=self.size_bytes,
             parameters=self.parameters,
             variations=self.rounds.finished(outcome) if self.rounds else (),

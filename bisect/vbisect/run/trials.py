@@ -12,12 +12,14 @@ from pathlib import Path
 
 from vbisect.errors import Cancelled, EngineLost, HostError
 from vbisect.launch import Limited, effective_arguments, effective_environment
+from vbisect.launch.engine_version import engines_of, to_be_told, variables_for
 from vbisect.launch.hub_cache import StillLoading
 from vbisect.reasons import SkipReason
 from vbisect.releases import Release
 from vbisect.run.answer import moved_ends
 from vbisect.run.control import FOLDER, control_context, control_wanted, run_control
 from vbisect.run.earlier import EarlierTrials, usable
+from vbisect.run.engine_choice import next_choice
 from vbisect.run.journal import EventKind
 from vbisect.run.model import see_to_model
 from vbisect.run.records import ControlRecord, Partial, Seconds, TrialRecord, TrialSpec
@@ -84,7 +86,15 @@ class Trials:
         """Up to ``free`` candidates to begin with now, beside those ``running``."""
         if not free:
             return ()
-        return next_picks(self._state.aim, self._seen(running), self._costs(), free=free)
+        picks = next_picks(self._state.aim, self._seen(running), self._costs(), free=free)
+        with self._lock:
+            choice = next_choice(self._state, over=not picks and not running)
+        if choice is None:
+            return picks
+        if running:  # they are of the engine that is left
+            return ()
+        self._emit(EventKind.ENGINE_CHOSEN, choice=choice.model_dump(mode="json"))
+        return self.next(running, free)
 
     def needless_now(self, running: frozenset[int]) -> frozenset[int]:
         """Those of ``running`` whose outcome can no longer matter."""
@@ -99,7 +109,7 @@ class Trials:
         """Carry out a trial that was begun, and record what it came to."""
         release = self._state.settings.candidates[pick]
         try:
-            record = self._known(release)
+            record = self._without_engine(release) or self._known(release)
             if record is None:
                 with self._slots.taken(given_up) as slot:
                     record = self._trial(release, given_up, slot)
@@ -115,6 +125,19 @@ class Trials:
         if record.outcome is not Outcome.SKIP:
             self._say_when_an_end_moved(pick)
 
+    def _without_engine(self, release: Release) -> TrialRecord | None:
+        """The skip of a release that has not got the engine which the run is about."""
+        engine, version = self._state.engine, release.version
+        if engine is None or engine in engines_of(version):
+            return None
+        return TrialRecord(
+            version=version,
+            outcome=Outcome.SKIP,
+            reason=SkipReason.ENGINE_MISSING,
+            detail=f"{version} has no {engine}, only {engines_of(version)[0]}",
+            engine_asked=engine,
+        )
+
     def _known(self, release: Release) -> TrialRecord | None:
         """What an earlier run found out about the same build, asked the same.
 
@@ -125,10 +148,11 @@ class Trials:
             version in k for k in (state.records, state.judged, state.partial)
         ):
             return None
-        if not self._earlier.may_find(version):
+        engine = state.engine
+        if not self._earlier.may_find(version, engine):
             return None
         digest = self._runtime.digest(release)
-        found = self._earlier.find(version, digest) if digest else None
+        found = self._earlier.find(version, digest, engine) if digest else None
         if found is None:
             return None
         with self._lock:
@@ -290,6 +314,7 @@ class Trials:
             earlier=earlier,
             run_dir=self._run_dir.absolute(),
             gpus=slot.gpus,
+            engine=to_be_told(state.engine, release.version),
         )
 
     def _arguments(self, of_model: Iterable[Limited], version: str, slot: Slot) -> tuple[str, ...]:
@@ -299,7 +324,8 @@ class Trials:
         return (*effective_arguments(of_model, version), *given, *slot.arguments)
 
     def _environment(self, of_model: dict[str, str], version: str) -> dict[str, str]:
-        return {**of_model, **effective_environment(self._state.settings.variables, version)}
+        given = effective_environment(self._state.settings.variables, version)
+        return {**of_model, **given, **variables_for(self._state.engine, version)}
 
     def _control_spec(self, spec: TrialSpec, slot: Slot, record: TrialRecord) -> TrialSpec | None:
         """The control's part of a trial whose model came to ``record``; ``None``: there is none."""

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from vbisect.errors import HostError
 from vbisect.files import write_whole
+from vbisect.launch.engine_version import VARIABLE, EngineAsked
 from vbisect.paths import cache_root
 from vbisect.run.settings import RunSettings, read_settings
 from vbisect.text import is_secret_name, one_line
@@ -63,6 +64,8 @@ def _would_run(s: RunSettings) -> Iterator[tuple[str, str]]:
             yield "serve", " ".join([model, *words])
     for name, value in (*s.model_env.items(), *s.control_env.items()):
         yield "variable", f"{name}={value}"
+    if s.engine is not EngineAsked.AUTO:
+        yield "engine", f"{s.engine}, by {VARIABLE}"
     for variable in s.variables:
         yield "variable", str(variable)
     wheels = (wheel for release in s.candidates for wheel in release.wheels.values())
