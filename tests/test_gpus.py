@@ -12,169 +12,33 @@ from typing import Any
 
 import pytest
 
+from standin.nvml import GIB, build_library, device, driver, gpu_environment
 from vbisect.run.gpus import NoGpus
-
-# what the functions return and when: https://docs.nvidia.com/deploy/nvml-api/
-LIBRARY = r"""
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-enum { SUCCESS, UNINITIALIZED, INVALID, NOT_SUPPORTED, NO_PERMISSION, NOT_FOUND = 6,
-       INSUFFICIENT_SIZE, VERSION_MISMATCH = 25 };
-
-typedef struct {
-    int mig_mode, parent, processes, handle_error, memory_error, processes_error;
-    unsigned long long total, used;
-    char uuid[96], name[96];
-} Device;
-typedef struct { unsigned long long total, free, used; } Memory;
-typedef struct { unsigned version; unsigned long long total, reserved, free, used; } MemoryV2;
-typedef struct { unsigned pid; unsigned long long used; unsigned gpu, compute; } Process;
-
-static Device devices[64];
-static int count, begun;
-static const unsigned long long reserved = 600ull << 20;
-
-int nvmlInitWithFlags(unsigned flags) {
-    char line[512];
-    int error = SUCCESS, parent = -1;
-    FILE *state = fopen(getenv("STANDIN_NVML"), "r");
-    count = 0;
-    while (state && fgets(line, sizeof line, state)) {
-        Device *d = &devices[count];
-        char kind[8] = "";
-        if (sscanf(line, "init %d", &error) == 1) continue;
-        if (sscanf(line, "%7s %95s %llu %llu %d %d %d %d %d %95[^\n]", kind, d->uuid, &d->total,
-                   &d->used, &d->processes, &d->mig_mode, &d->handle_error, &d->memory_error,
-                   &d->processes_error, d->name) != 10) abort();
-        if (!strcmp(kind, "gpu")) parent = count;
-        d->parent = strcmp(kind, "gpu") ? parent : -1;
-        count++;
-    }
-    if (state) fclose(state);
-    if (error) return error;
-    begun++;
-    return SUCCESS;
-}
-int nvmlInit_v2(void) { return nvmlInitWithFlags(0); }
-int nvmlShutdown(void) { return begun ? (begun--, SUCCESS) : UNINITIALIZED; }
-const char *nvmlErrorString(int error) { return "an error of the stand-in"; }
-
-#define ASKED if (!begun) return UNINITIALIZED
-static int nth(int parent, unsigned index, Device **found) {
-    for (int i = 0; i < count; i++)
-        if (devices[i].parent == parent && !index--) { *found = &devices[i]; return SUCCESS; }
-    return parent < 0 ? INVALID : NOT_FOUND;
-}
-int nvmlDeviceGetCount_v2(unsigned *out) {
-    ASKED;
-    *out = 0;
-    for (int i = 0; i < count; i++) *out += devices[i].parent < 0;
-    return SUCCESS;
-}
-int nvmlDeviceGetHandleByIndex_v2(unsigned index, Device **out) {
-    ASKED;
-    int error = nth(-1, index, out);
-    return error ? error : (*out)->handle_error;
-}
-int nvmlDeviceGetMigMode(Device *d, unsigned *current, unsigned *pending) {
-    ASKED;
-    if (d->mig_mode < 0 || d->parent >= 0) return NOT_SUPPORTED;
-    *current = *pending = d->mig_mode;
-    return SUCCESS;
-}
-int nvmlDeviceGetMaxMigDeviceCount(Device *d, unsigned *out) { ASKED; *out = 7; return SUCCESS; }
-int nvmlDeviceGetMigDeviceHandleByIndex(Device *d, unsigned index, Device **out) {
-    ASKED;
-    return nth(d - devices, index, out);
-}
-static int text(const char *value, char *out, unsigned size) {
-    if (strlen(value) >= size) return INSUFFICIENT_SIZE;
-    strcpy(out, value);
-    return SUCCESS;
-}
-int nvmlDeviceGetUUID(Device *d, char *out, unsigned n) { ASKED; return text(d->uuid, out, n); }
-int nvmlDeviceGetName(Device *d, char *out, unsigned n) { ASKED; return text(d->name, out, n); }
-int nvmlDeviceGetMemoryInfo(Device *d, Memory *out) {
-    ASKED;
-    if (d->memory_error) return d->memory_error;
-    out->total = d->total;
-    out->used = d->used + reserved;
-    out->free = out->total - out->used;
-    return SUCCESS;
-}
-#ifndef OLD_DRIVER
-int nvmlDeviceGetMemoryInfo_v2(Device *d, MemoryV2 *out) {
-    ASKED;
-    if (out->version != (sizeof *out | 2u << 24)) return VERSION_MISMATCH;
-    if (d->memory_error) return d->memory_error;
-    out->total = d->total;
-    out->reserved = reserved;
-    out->used = d->used;
-    out->free = out->total - out->used - reserved;
-    return SUCCESS;
-}
-#define PROCESSES nvmlDeviceGetComputeRunningProcesses_v3
-#else
-#define PROCESSES nvmlDeviceGetComputeRunningProcesses_v2
-#endif
-int PROCESSES(Device *d, unsigned *n, Process *out) {
-    ASKED;
-    if (d->processes_error) return d->processes_error;
-    unsigned room = *n;
-    *n = d->processes;
-    if (room < *n) return INSUFFICIENT_SIZE;
-    for (unsigned i = 0; i < *n; i++) out[i] = (Process){4000 + i, ~0ull, ~0u, ~0u};
-    return SUCCESS;
-}
-"""
 
 LISTING = """
 import dataclasses, json
 from vbisect.run.gpus import list_gpus
 listing = list_gpus()
 gpus = [{**dataclasses.asdict(gpu), "id": gpu.id} for gpu in listing.gpus]
-print(json.dumps({"gpus": gpus, "problem": listing.problem}))
+print(json.dumps({**dataclasses.asdict(listing), "gpus": gpus}))
 """
 
-GIB = 2**30
 NO_PERMISSION, NOT_SUPPORTED, GPU_IS_LOST = 4, 3, 15
 
 List = Callable[..., Any]
-
-
-def device(
-    uuid: str,
-    *,
-    kind: str = "gpu",
-    total: int = 80 * GIB,
-    used: int = 8 * 2**20,
-    processes: int = 0,
-    mig: int = -1,
-    lost: int = 0,
-    memory_error: int = 0,
-    processes_error: int = 0,
-    name: str = "NVIDIA H20",
-) -> str:
-    """A line of the stand-in's state; errors are NVML's return values, ``mig`` -1 is without."""
-    numbers = (total, used, processes, mig, lost, memory_error, processes_error)
-    return " ".join([kind, uuid, *map(str, numbers), name])
 
 
 @pytest.fixture(scope="session")
 def libraries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Folders with the driver's library: of today, of an old driver, and a damaged one."""
     root = tmp_path_factory.mktemp("nvml")
-    (root / "nvml.c").write_text(LIBRARY)
-    for kind, flags in {"today": [], "old": ["-DOLD_DRIVER"]}.items():
-        (root / kind).mkdir()
-        target = str(root / kind / "libnvidia-ml.so.1")
-        build = ["gcc", "-shared", "-fPIC", *flags, "-o", target, str(root / "nvml.c")]
-        subprocess.run(build, check=True)
     (root / "damaged").mkdir()
     (root / "damaged" / "libnvidia-ml.so.1").write_text("")
-    return {kind: root / kind for kind in ("today", "old", "damaged")}
+    return {
+        "today": build_library(root / "today"),
+        "old": build_library(root / "old", "-DOLD_DRIVER"),
+        "damaged": root / "damaged",
+    }
 
 
 @pytest.fixture
@@ -182,10 +46,8 @@ def listed(libraries: dict[str, Path], tmp_path: Path) -> List:
     """Lists the GPUs of a state of the driver, in a process of its own."""
 
     def listing(*state: str, library: str = "today", visible: str | None = None) -> Any:
-        (tmp_path / "state").write_text("".join(line + "\n" for line in state))
         environment = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
-        environment["LD_LIBRARY_PATH"] = str(libraries[library])
-        environment["STANDIN_NVML"] = str(tmp_path / "state")
+        environment |= gpu_environment(libraries[library], tmp_path / "state", state)
         if visible is not None:
             environment["CUDA_VISIBLE_DEVICES"] = visible
         told = subprocess.run(
@@ -195,6 +57,11 @@ def listed(libraries: dict[str, Path], tmp_path: Path) -> List:
         return json.loads(told.stdout)
 
     return listing
+
+
+def nothing(problem: NoGpus) -> dict[str, Any]:
+    """The listing of a machine without GPUs."""
+    return {"gpus": [], "problem": problem, "driver": None, "cuda": None}
 
 
 def reasons(listing: Any) -> list[str | None]:
@@ -216,7 +83,23 @@ def test_what_is_told_of_a_gpu(listed: List) -> None:
         "memory_used": 8 * 2**20,
         "busy": None,
         "instance": False,
+        "brand": "nvidia",
+        "capability": [9, 0],
     }
+
+
+def test_what_is_told_of_the_driver(listed: List) -> None:
+    """Its version and the newest CUDA it runs; of each GPU its brand and capability, if told."""
+    listing = listed(
+        driver("565.57.01", 12070),
+        device("GPU-a", brand=5, capability=(8, 9)),
+        device("GPU-b", brand=-1, capability=(-1, 0)),
+    )
+    assert (listing["driver"], listing["cuda"]) == ("565.57.01", "12.7")
+    told = [(gpu["brand"], gpu["capability"]) for gpu in listing["gpus"]]
+    assert told == [("geforce", [8, 9]), (None, None)]
+    unknown = listed(device("GPU-a"))
+    assert (unknown["driver"], unknown["cuda"]) == (None, None)
 
 
 def test_processes_and_memory_make_a_gpu_busy(listed: List) -> None:
@@ -289,13 +172,13 @@ def test_a_lost_gpu_does_not_hide_the_others(listed: List) -> None:
 )
 def test_a_driver_that_does_not_start(listed: List, code: int, reason: NoGpus) -> None:
     """No GPUs, and why."""
-    assert listed(f"init {code}", device("GPU-a")) == {"gpus": [], "problem": reason}
+    assert listed(f"init {code}", device("GPU-a")) == nothing(reason)
 
 
 def test_no_driver_and_no_gpu(listed: List) -> None:
     """A library that cannot be loaded is none; a driver may have nothing to drive."""
-    assert listed(library="damaged") == {"gpus": [], "problem": NoGpus.NO_LIBRARY}
-    assert listed() == {"gpus": [], "problem": NoGpus.NO_DEVICE}
+    assert listed(library="damaged") == nothing(NoGpus.NO_LIBRARY)
+    assert listed() == nothing(NoGpus.NO_DEVICE)
 
 
 def test_instances_of_a_gpu_split_by_mig(listed: List) -> None:

@@ -19,6 +19,7 @@ from vbisect.errors import UsageError
 from vbisect.releases import Device, KnownReleases, Wheel
 from vbisect.run import model as modelling
 from vbisect.run import prepare as preparing
+from vbisect.run.gpus import GpuListing, NoGpus
 from vbisect.run.model import ResolvedModel
 from vbisect.run.options import RunOptions
 from vbisect.run.settings import RunSettings
@@ -60,7 +61,7 @@ def offline() -> Iterator[None]:
         patch.setattr(modelling, "resolve_model", unlooked_up)
         patch.setattr(preparing, "resolve_model", unlooked_up)
         patch.setattr(preparing, "takes_pictures", lambda model: False)
-        patch.setattr(preparing, "gpus", list)
+        patch.setattr(preparing, "list_gpus", lambda: GpuListing((), NoGpus.NO_LIBRARY))
         yield
 
 
@@ -108,6 +109,7 @@ Options = st.builds(
     latest_deps=st.booleans(),
     find=st.sampled_from(["auto", "fix", "break"]),
     sweep=st.booleans(),
+    try_all=st.booleans(),
     confidence=st.floats(0.5, 0.999999999),
     boot_timeout=Amounts,
 ).filter(on_command_line)

@@ -97,7 +97,7 @@ CASES = {
     ),
     "endless world": Case(("simulate", "/dev/zero"), "it has more than 16 MiB"),
     "device": Case(
-        ("run", *RANGE, "--device", "cuda"), "nvidia-smi lists no GPU", 4, {"PATH": "{tmp}/bin"}
+        ("run", *RANGE, "--device", "cuda"), "--device cuda: the NVIDIA driver is not installed", 4
     ),
     "confidence high": run("--confidence", "1", said="--confidence 1: it must be at least 0.5"),
     "boot timeout": run("--boot-timeout", "0", said="--boot-timeout 0: it must be above 0"),

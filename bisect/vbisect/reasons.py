@@ -61,7 +61,7 @@ ADVICE: dict[SkipReason, str] = {
     "too long, pass --serve-arg '--max-model-len 8192'; for a GPU that others use too, --serve-arg "
     "'--gpu-memory-utilization 0.5'; for weights that are too large, --tp or a smaller --model.",
     SkipReason.DRIVER_TOO_OLD: "Update the GPU driver, or, from 0.17.0 on and on a data-centre "
-    "card, set --env VLLM_ENABLE_CUDA_COMPATIBILITY=1.",
+    "card, set --env VLLM_ENABLE_CUDA_COMPATIBILITY=1. --try-all tries what was not tried for it.",
     SkipReason.GPU_NOT_SUPPORTED: "This build cannot use this GPU; use another one or narrow the "
     "range. Without bfloat16, pass --serve-arg '--dtype half'; where only its ptxas is too old, "
     "--env TRITON_PTXAS_PATH=/usr/local/cuda/bin/ptxas.",

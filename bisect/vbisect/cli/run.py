@@ -108,6 +108,10 @@ def run(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Test again what earlier runs have tested.")
     ] = False,
+    try_all: Annotated[
+        bool,
+        typer.Option("--try-all", help="Try also the releases that this host cannot run."),
+    ] = False,
     confidence: Annotated[float, typer.Option(help="Wanted certainty of a verdict.")] = 0.95,
     jobs: Annotated[int, typer.Option(help="Servers at once.")] = 1,
     tp: Annotated[int, typer.Option(help="GPUs for each server.")] = 1,
@@ -242,6 +246,7 @@ def run(
             failure=failure,
             max_skips=max_skips,
             fresh=fresh,
+            try_all=try_all,
             confidence=confidence,
             jobs=jobs,
             tensor_parallel=tp,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from vbisect.engine import connect
 from vbisect.errors import HostError
+from vbisect.releases import Device
+from vbisect.run.asked import one_of
 from vbisect.run.doctor import Verdict, findings
 from vbisect.run.prepare import choose_device
 from vbisect.text import one_line
@@ -13,11 +15,14 @@ _UNFIT = 4
 
 def examine(device: str, docker_host: str | None, image_repo: str | None) -> int:
     """Print one line for each part of the host; returns the exit code, 0 when runs can work."""
-    try:
-        with connect(docker_host) as engine:
-            chosen = choose_device(device, engine)
-    except HostError:  # which is a finding
-        chosen = choose_device(device)
+    if one_of("--device", device, ["auto", *Device]) == "auto":
+        try:
+            with connect(docker_host) as engine:
+                chosen = choose_device(device, engine)
+        except HostError:  # which is a finding
+            chosen = choose_device(device)
+    else:
+        chosen = Device(device)  # that it is not there is a finding, too
     missing = False
     for finding in findings(chosen, docker_host, image_repo):
         missing |= finding.verdict is Verdict.MISSING

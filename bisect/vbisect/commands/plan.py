@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from vbisect.errors import UsageError
+from vbisect.releases.fitness import stretch
 from vbisect.run.options import RunOptions
 from vbisect.run.plan import Plan, make_plan
 from vbisect.run.prepare import prepare
@@ -35,11 +36,14 @@ def print_plan(options: RunOptions, results: Path, *, json_output: bool) -> None
 def plan_lines(plan: Plan) -> list[str]:
     """The plan, one line for each thing that somebody in a hurry asks."""
     missing = f", {len(plan.missing)} not published" if plan.missing else ""
-    left_out = len(plan.versions) - plan.testable - len(plan.missing)
+    unfit = f", {len(plan.unfit)} that this host cannot run" if plan.unfit else ""
+    left_out = len(plan.versions) - plan.testable - len(plan.missing) - len(plan.unfit)
     lines = [
         f"candidates: {len(plan.versions)}, {plan.versions[0]} to {plan.versions[-1]}{missing}"
+        + unfit
         + (f", {left_out} left out" if left_out else ""),
         f"on disk:    {', '.join(plan.there) or 'none'}",
+        *_unfit(plan),
         *_counted(plan),
         f"boots:      {plan.boots_worst} at most, {plan.boots_mean:g} on average "
         "(if no release flakes and no other is skipped)",
@@ -61,6 +65,17 @@ def plan_lines(plan: Plan) -> list[str]:
         f"{plan.request:.1f} s a request, {_source(plan)}",
     ]
     return lines
+
+
+def _unfit(plan: Plan) -> list[str]:
+    """Why releases are not tried, those of one reason together."""
+    reasons: dict[str, list[str]] = {}
+    for version, why in plan.unfit.items():
+        reasons.setdefault(why, []).append(version)
+    lines = [
+        f"not here:   {stretch(versions)}: {one_line(why)}" for why, versions in reasons.items()
+    ]
+    return [*lines, "            --try-all tries them all the same"] if lines else []
 
 
 def _counted(plan: Plan) -> list[str]:

@@ -134,6 +134,7 @@ class Registry:
             created=config.created,
             labels=(run and run.labels) or {},
             entrypoint=(run and run.entrypoint) or (),
+            variables=dict(_assignment(text) for text in (run and run.variables) or ()),
         )
 
     def _content(self, reference: ImageReference, kind: str, digest: str) -> Answer:
@@ -172,6 +173,11 @@ class Registry:
         if proof is not None:
             headers["Authorization"] = proof
         return self._transport.send(Request(method, address, registry, headers))
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    return name, value
 
 
 def _for_platform(

@@ -89,6 +89,7 @@ class RunConfig(BaseModel):
 
     labels: dict[str, str] | None = Field(default=None, alias="Labels")
     entrypoint: tuple[str, ...] | None = Field(default=None, alias="Entrypoint")
+    variables: tuple[str, ...] | None = Field(default=None, alias="Env")
 
 
 class ImageConfig(Platform):

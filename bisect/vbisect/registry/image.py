@@ -36,6 +36,7 @@ class RemoteImage(BaseModel):
 
     ``digest`` is what the reference points at, which is the index where there is one.
     ``diff_ids`` are the digests of the uncompressed layers, in the order of ``layers``.
+    ``variables`` are those that its containers begin with.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -47,6 +48,7 @@ class RemoteImage(BaseModel):
     created: datetime | None
     labels: dict[str, str]
     entrypoint: tuple[str, ...]
+    variables: dict[str, str] = {}
 
     @property
     def size(self) -> int:

@@ -114,7 +114,8 @@ class PlainLines:
             if record.reason is not None and record.reason not in self._advised:
                 self._advised.add(record.reason)
                 yield f"{record.reason}: {ADVICE[record.reason]}"
-            yield remaining(state)
+            if record.build or record.version not in {u.version for u in state.settings.unfit}:
+                yield remaining(state)
         elif kind is EventKind.TRIAL_GIVEN_UP:
             yield f"{event['version']}: given up"
 

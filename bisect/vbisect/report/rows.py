@@ -53,7 +53,9 @@ COLUMNS = tuple(field.name for field in fields(Row))
 
 def rows(state: RunState) -> list[Row]:
     """A row for every candidate, tested or not; ``order`` is the order of testing, from 1."""
-    order = {version: number for number, version in enumerate(state.records, 1)}
+    unfit = {each.version for each in state.settings.unfit}
+    tried = (v for v, record in state.records.items() if record.build or v not in unfit)
+    order = {version: number for number, version in enumerate(tried, 1)}
     return [_row(state, version, order.get(version)) for version in state.settings.versions]
 
 

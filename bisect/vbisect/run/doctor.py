@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
 import shutil
+import sysconfig
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from pathlib import Path
 
 from packaging.version import Version
 
@@ -14,13 +18,25 @@ from vbisect.engine import Engine, connect
 from vbisect.engine.images import plain_http_registries
 from vbisect.errors import HostError
 from vbisect.paths import cache_root, host_identity, with_tilde
+from vbisect.reasons import ADVICE, SkipReason
 from vbisect.registry import ImageReference, Registry
 from vbisect.releases import Device, IndexUnavailable, catalogue
-from vbisect.releases.cuda import DriverFit, driver_fit, driver_needed
+from vbisect.releases.cuda import listed_branches, usual_requirement
+from vbisect.releases.fitness import (
+    VARIANT,
+    VARIANT_SINCE,
+    Host,
+    official_needs,
+    refusal,
+    stretch,
+    wheel_needs,
+)
 from vbisect.releases.index import list_versions
 from vbisect.run.accelerators import other_accelerator
 from vbisect.run.docker_settings import default_image_repo
-from vbisect.run.host import gpus
+from vbisect.run.fit import pythons_here
+from vbisect.run.gpus import list_gpus
+from vbisect.run.host import gpu_host, gpu_line
 
 _UNPACKED_BYTES = 28e9
 """A recent image of vLLM for CUDA, unpacked (25–29 GB)."""
@@ -66,8 +82,10 @@ def findings(device: Device, docker_host: str | None, image_repo: str | None) ->
         yield from _gpu(device, None)
     yield _cache()
     yield _package_index(device)
+    if device is Device.CPU or list_gpus().problem is None:
+        yield from _wheels(device)
     if device is Device.CPU:
-        yield _compiler()
+        yield from _for_processors()
     yield from _tokens()
 
 
@@ -109,39 +127,68 @@ def _gpu(device: Device, engine: Engine | None) -> Iterator[Finding]:
         if engine.remote:
             yield Finding("driver", Verdict.LIMITED, "not looked at on another machine")
             return
-    listed = gpus()
-    if not listed:
+    listing = list_gpus()
+    if listing.problem is not None:
         other = other_accelerator()
         if other is not None:
             advice = "They are not supported; --device cpu would test another build."
             yield Finding("GPU", Verdict.MISSING, f"none of NVIDIA, but {other}", advice)
             return
-        yield Finding(
-            "GPU", Verdict.MISSING, "nvidia-smi lists none", "Use --device cpu on this host."
-        )
+        told = f"{listing.problem}"
+        yield Finding("GPU", Verdict.MISSING, told, "Use --device cpu on this host.")
         return
-    yield Finding("GPU", Verdict.OK, "; ".join(listed))
-    yield from _driver(listed[0].rpartition(",")[2].strip())
+    lines = [gpu_line(gpu, listing.driver) for gpu in listing.gpus if not gpu.instance]
+    yield Finding("GPU", Verdict.OK, "; ".join(lines))
+    yield from _images(gpu_host(listing))
 
 
-def _driver(driver: str) -> Iterator[Finding]:
-    """The driver against the CUDA of every release, releases of one CUDA together."""
-    releases: dict[str, list[str]] = {}
-    for entry in catalogue().values():
-        releases.setdefault(entry.cuda, []).append(entry.version)
-    for cuda, versions in releases.items():
-        fit = driver_fit(driver, cuda)
-        stretch = f"{versions[0]} to {versions[-1]} need CUDA {cuda}: driver {driver} {fit}"
-        if fit is DriverFit.TOO_OLD:
-            yield Finding(
-                "driver",
-                Verdict.LIMITED,
-                f"{stretch} (it came with {driver_needed(cuda)})",
-                "Update the driver, or, from 0.17.0 on and on a data-centre card, set "
-                "--env VLLM_ENABLE_CUDA_COMPATIBILITY=1.",
-            )
+def _images(host: Host) -> Iterator[Finding]:
+    """Which official images of the whole range the host runs, those alike together."""
+    whys: dict[tuple[str, str, str], list[str]] = {}
+    for version, entry in catalogue().items():
+        why, instead = _judged(version, "", host), ""
+        if why and Version(version) >= VARIANT_SINCE and not _judged(version, VARIANT, host):
+            instead = VARIANT
+        whys.setdefault((entry.cuda, why, instead), []).append(version)
+    for (cuda, why, instead), versions in whys.items():
+        branches = ", ".join(listed_branches(usual_requirement(cuda)))
+        asked = f"{stretch(versions)} have CUDA {cuda} and let driver branches {branches} pass"
+        if not why:
+            found = f"{asked}; driver {host.driver} runs them"
+            yield Finding("images", Verdict.OK, found)
+        elif instead:
+            found = f"{asked}; {why}"
+            advice = f"Their {instead} variant runs here, and is taken where you name none."
+            yield Finding("images", Verdict.LIMITED, found, advice)
         else:
-            yield Finding("driver", Verdict.OK, stretch)
+            advice = ADVICE[SkipReason(why.partition(":")[0])]
+            yield Finding("images", Verdict.LIMITED, f"{asked}; {why}", advice)
+
+
+def _judged(version: str, variant: str, host: Host) -> str:
+    """Why the host does not run an official image; empty where it does."""
+    needs = official_needs(version, variant, {})
+    refused = refusal(needs, host) if needs else None
+    return str(refused) if refused else ""
+
+
+def _wheels(device: Device) -> Iterator[Finding]:
+    """Which wheels of the whole range the host cannot run, those alike together."""
+    needs = [
+        wheel_needs(version, device, {})
+        for version, entry in catalogue().items()
+        if device is Device.CUDA or entry.cpu_wheels
+    ]
+    host = gpu_host(list_gpus()) if device is Device.CUDA else Host(machine=platform.machine())
+    host = replace(host, pythons=pythons_here(need.python for need in needs))
+    whys: dict[tuple[str, str], list[str]] = {}
+    for need in needs:
+        if refused := refusal(need, host):
+            whys.setdefault((str(refused), ADVICE[refused.reason]), []).append(need.version)
+    for (why, advice), versions in whys.items():
+        yield Finding("wheels", Verdict.LIMITED, f"{stretch(versions)}: {why}", advice)
+    fit = len(needs) - sum(map(len, whys.values()))
+    yield Finding("wheels", Verdict.OK, f"{fit} of {len(needs)} releases can run from wheels")
 
 
 def _disk(engine: Engine) -> Finding:
@@ -188,15 +235,27 @@ def _package_index(device: Device) -> Finding:
     return Finding("package index", Verdict.OK, newest)
 
 
-def _compiler() -> Finding:
-    if shutil.which("g++"):
-        return Finding("compiler", Verdict.OK, "g++ is there, for --runtime venv")
-    return Finding(
-        "compiler",
-        Verdict.LIMITED,
-        "g++ is not there",
-        "vLLM on a CPU needs it with --runtime venv: apt-get install g++ python3-dev libnuma1.",
-    )
+def _for_processors() -> Iterator[Finding]:
+    """What servers on processors need of the system with ``--runtime venv``."""
+    headers = Path(sysconfig.get_path("include")) / "Python.h"
+    for part, there, package in (
+        ("compiler", shutil.which("g++") is not None, "g++"),
+        ("Python headers", headers.exists(), "python3-dev"),
+        ("libnuma", _can_load("libnuma.so.1"), "libnuma1"),
+    ):
+        if there:
+            yield Finding(part, Verdict.OK, "there, for --runtime venv")
+        else:
+            advice = f"vLLM on a CPU needs it with --runtime venv: apt-get install {package}."
+            yield Finding(part, Verdict.LIMITED, "not there", advice)
+
+
+def _can_load(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
 def _tokens() -> Iterator[Finding]:

@@ -34,6 +34,28 @@ class NoGpus(StrEnum):
     OTHER = "the NVIDIA driver does not answer as it should"
 
 
+_BRANDS = {
+    "UNKNOWN": "unknown",
+    "QUADRO": "quadro",
+    "TESLA": "tesla",
+    "NVS": "nvs",
+    "GRID": "grid",
+    "GEFORCE": "geforce",
+    "TITAN": "titan",
+    "NVIDIA_VAPPS": "vapps",
+    "NVIDIA_VPC": "vpc",
+    "NVIDIA_VCS": "vcs",
+    "NVIDIA_VWS": "vws",
+    "NVIDIA_CLOUD_GAMING": "cloudgaming",
+    "QUADRO_RTX": "quadrortx",
+    "NVIDIA_RTX": "nvidiartx",
+    "NVIDIA": "nvidia",
+    "GEFORCE_RTX": "geforcertx",
+    "TITAN_RTX": "titanrtx",
+}
+"""NVML's brands, and what images call them
+(https://github.com/NVIDIA/libnvidia-container, src/nvc_info.c)."""
+
 _REASONS = {
     _LIBRARY_NOT_FOUND: NoGpus.NO_LIBRARY,
     _DRIVER_NOT_LOADED: NoGpus.NO_DRIVER,
@@ -47,8 +69,9 @@ class Gpu:
     """A GPU, or an ``instance``: a part that MIG made of one.
 
     ``index`` is NVML's, which is the order of the PCI bus; an instance has that of its GPU. Memory
-    is in bytes, ``None`` where the driver does not tell. ``busy`` says in a few words why no
-    server may be put there, ``None`` where one may.
+    is in bytes. ``brand`` is as images name it (``nvidia``, ``geforce``), ``capability`` that of
+    CUDA. All of these are ``None`` where the driver does not tell. ``busy`` says in a few words why
+    no server may be put there, ``None`` where one may.
     """
 
     index: int
@@ -58,6 +81,8 @@ class Gpu:
     memory_used: int | None
     busy: str | None = None
     instance: bool = False
+    brand: str | None = None
+    capability: tuple[int, int] | None = None
 
     @property
     def id(self) -> str:
@@ -71,10 +96,15 @@ class Gpu:
 
 @dataclass(frozen=True)
 class GpuListing:
-    """The GPUs of this machine; ``problem`` is why there are none."""
+    """The GPUs of this machine; ``problem`` is why there are none.
+
+    ``driver`` is the driver's version and ``cuda`` the newest CUDA it runs, where it tells.
+    """
 
     gpus: tuple[Gpu, ...]
     problem: NoGpus | None = None
+    driver: str | None = None
+    cuda: str | None = None
 
 
 def list_gpus(environment: Mapping[str, str] = os.environ) -> GpuListing:
@@ -96,11 +126,18 @@ def list_gpus(environment: Mapping[str, str] = os.environ) -> GpuListing:
             for index in range(nvml.nvmlDeviceGetCount())
             for gpu in _at_index(nvml, index, environment.get("CUDA_VISIBLE_DEVICES"))
         ]
+        driver = _told(nvml, nvml.nvmlSystemGetDriverVersion)
+        cuda = _told(nvml, nvml.nvmlSystemGetCudaDriverVersion)
     except nvml.NVMLError as error:
         return GpuListing((), _REASONS.get(error.value, NoGpus.OTHER))
     finally:
         _told(nvml, nvml.nvmlShutdown)
-    return GpuListing(tuple(found), None if found else NoGpus.NO_DEVICE)
+    return GpuListing(
+        gpus=tuple(found),
+        problem=None if found else NoGpus.NO_DEVICE,
+        driver=one_line(driver, 40) if driver else None,
+        cuda=f"{cuda // 1000}.{cuda % 1000 // 10}" if cuda else None,
+    )
 
 
 def _at_index(nvml: Any, index: int, visible: str | None) -> Iterator[Gpu]:
@@ -134,6 +171,7 @@ def _described(nvml: Any, handle: Any, index: int, *, instance: bool = False) ->
     memory = _told(nvml, nvml.nvmlDeviceGetMemoryInfo, handle, nvml.nvmlMemory_v2) or _told(
         nvml, nvml.nvmlDeviceGetMemoryInfo, handle
     )
+    brand = _told(nvml, nvml.nvmlDeviceGetBrand, handle)
     return Gpu(
         index=index,
         uuid=nvml.nvmlDeviceGetUUID(handle),
@@ -141,7 +179,13 @@ def _described(nvml: Any, handle: Any, index: int, *, instance: bool = False) ->
         memory_total=memory.total if memory else None,
         memory_used=memory.used if memory else None,
         instance=instance,
+        brand=_brand_names(nvml).get(brand),
+        capability=_told(nvml, nvml.nvmlDeviceGetCudaComputeCapability, handle),
     )
+
+
+def _brand_names(nvml: Any) -> dict[int, str]:
+    return {getattr(nvml, f"NVML_BRAND_{name}"): called for name, called in _BRANDS.items()}
 
 
 def _busy(nvml: Any, handle: Any, gpu: Gpu) -> str | None:

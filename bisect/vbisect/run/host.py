@@ -1,15 +1,15 @@
-"""Facts about this machine that belong to the evidence."""
+"""Facts about this machine that belong to the evidence, and that decide what it can run."""
 
 from __future__ import annotations
 
 import os
 import platform
-import shutil
-import subprocess
 from functools import cache
 from typing import Any
 
-from vbisect.text import one_line
+from vbisect.releases.cuda import Card
+from vbisect.releases.fitness import Host
+from vbisect.run.gpus import Gpu, GpuListing, list_gpus
 
 
 @cache
@@ -17,32 +17,27 @@ def host_facts() -> dict[str, Any]:
     """Operating system, C library, processors, memory in bytes, and GPUs with their driver."""
     import psutil
 
+    listing = list_gpus()
     return {
         "system": platform.platform(),
         "libc": " ".join(platform.libc_ver()),
         "cpus": os.cpu_count(),
         "memory": psutil.virtual_memory().total,
-        "gpus": gpus(),
+        "gpus": [gpu_line(gpu, listing.driver) for gpu in listing.gpus if not gpu.instance],
     }
 
 
-@cache
-def gpus() -> list[str]:
-    """One line for each GPU that nvidia-smi lists: name, memory, driver version."""
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return []
-    try:
-        listing = subprocess.run(
-            [tool, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"],
-            capture_output=True,
-            text=True,
-            timeout=20,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    if listing.returncode:
-        return []
-    return [one_line(line) for line in listing.stdout.splitlines() if line.strip()]
+def gpu_line(gpu: Gpu, driver: str | None) -> str:
+    """A GPU's name, memory and driver version, as ``NVIDIA H20, 97871 MiB, 565.57.01``."""
+    memory = f"{gpu.memory_total // 2**20} MiB" if gpu.memory_total else "memory not told"
+    return ", ".join([gpu.name or "unknown GPU", memory, driver or "driver not told"])
+
+
+def gpu_host(listing: GpuListing) -> Host:
+    """What decides which releases the GPUs of ``listing`` can run."""
+    cards = dict.fromkeys(
+        Card(gpu.name, gpu.brand, gpu.capability)
+        for gpu in listing.gpus
+        if not gpu.instance and gpu.uuid
+    )
+    return Host(listing.driver, listing.cuda, tuple(cards), platform.machine())

@@ -60,6 +60,7 @@ class RunOptions:
     failure: str | None = None
     max_skips: int = MAX_SKIPS
     fresh: bool = False
+    try_all: bool = False
     confidence: float = 0.95
     jobs: int = 1
     tensor_parallel: int = 1

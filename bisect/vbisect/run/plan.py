@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +24,7 @@ from vbisect.registry import (
 from vbisect.registry.reference import DOCKER_HUB
 from vbisect.releases.image_tags import listed
 from vbisect.run.earlier import EarlierTrials
+from vbisect.run.fit import host_of, image_refusal
 from vbisect.run.forecast import foresee
 from vbisect.run.rehearsal import Stage
 from vbisect.run.runtimes.venv import installed
@@ -40,7 +41,8 @@ _AT_ONCE = 8
 class Download(BaseModel):
     """What one candidate would fetch: ``layers`` maps what is missing to its compressed bytes.
 
-    ``share`` of the build, in [0, 1], is on the host; ``missing`` when there is no such build.
+    ``share`` of the build, in [0, 1], is on the host; ``missing`` when there is no such build,
+    ``unfit`` why the host cannot run it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -48,6 +50,7 @@ class Download(BaseModel):
     version: str
     share: float = 0.0
     missing: bool = False
+    unfit: str | None = None
     layers: dict[str, int] = {}
 
     @property
@@ -60,7 +63,8 @@ class Plan(BaseModel):
     """What a run over ``versions`` would do at most, and on average over where the change may be.
 
     Sizes in bytes, times in seconds; ``None`` where nobody can tell beforehand. ``missing`` were
-    never published, ``counted`` count as earlier runs tested them and need no boot then. ``fetch``,
+    never published, ``unfit`` says which cannot run here and why, ``counted`` count as earlier runs
+    tested them and need no boot then. ``fetch``,
     ``boot`` (with a control model: of both servers) and ``request`` are reckoned with, and
     ``learnt_from`` is the number of trials on this host that tell so.
     """
@@ -72,6 +76,7 @@ class Plan(BaseModel):
     jobs: int
     there: tuple[str, ...]
     missing: tuple[str, ...]
+    unfit: dict[str, str]
     counted: tuple[str, ...]
     boots_worst: int
     boots_mean: float
@@ -96,6 +101,8 @@ def make_plan(settings: RunSettings, results: Path) -> Plan:
     """
     times = learn(results, settings, RunState(settings))
     counted = _counted(settings, results)
+    unfit = {u.version: f"{u.reason}: {u.detail}" for u in settings.unfit}
+    unfit = {v: why for v, why in unfit.items() if v not in (*settings.excluded, *counted)}
     if settings.docker is None:
         there = installed(settings, settings.candidates)
         downloads = {
@@ -103,6 +110,7 @@ def make_plan(settings: RunSettings, results: Path) -> Plan:
                 version=release.version,
                 share=float(release.version in there),
                 missing=settings.device not in release.wheels,
+                unfit=unfit.get(release.version),
             )
             for release in settings.candidates
         }
@@ -113,10 +121,10 @@ def make_plan(settings: RunSettings, results: Path) -> Plan:
     with connect(settings.docker.host) as engine:
         notes: tuple[str, ...] = ()
         try:
-            downloads = _downloads(settings, engine)
+            downloads = _downloads(settings, engine, unfit)
             sizes_known = settings.docker.build != "always"
         except HostError as error:
-            downloads = {v: Download(version=v) for v in settings.versions}
+            downloads = {v: Download(version=v, unfit=unfit.get(v)) for v in settings.versions}
             notes, sizes_known = (f"The registry could not be asked: {error}",), False
         disk = engine.disk()
     return _reckon(
@@ -134,8 +142,11 @@ def _counted(settings: RunSettings, results: Path) -> tuple[str, ...]:
     )
 
 
-def _downloads(settings: RunSettings, engine: Engine) -> dict[str, Download]:
+def _downloads(
+    settings: RunSettings, engine: Engine, unfit: Mapping[str, str]
+) -> dict[str, Download]:
     assert settings.docker is not None
+    host = host_of(settings)
     build = settings.docker.build
     store = ImageStore(engine)
     present, platform = store.present_layers(), platform_of(engine)
@@ -147,6 +158,8 @@ def _downloads(settings: RunSettings, engine: Engine) -> dict[str, Download]:
         listed = _hub_sizes(references.values())
 
         def ask(version: str) -> Download:
+            if version in unfit:
+                return Download(version=version, unfit=unfit[version])
             if build == "always":
                 return Download(version=version)
             reference = references[version]
@@ -164,6 +177,8 @@ def _downloads(settings: RunSettings, engine: Engine) -> dict[str, Download]:
                 image = registry.image(reference.with_digest(digest), platform)
             except ImageMissing:
                 return Download(version=version, missing=True)
+            if refused := image_refusal(settings, host, version, image):
+                return Download(version=version, unfit=str(refused))
             layers = _missing_layers(image, present)
             whole = sum(image.layer_sizes.values())
             share = 1 - sum(layers.values()) / whole if whole else 0.0
@@ -199,13 +214,15 @@ def _reckon(
     notes: tuple[str, ...],
 ) -> Plan:
     versions = settings.versions
-    missing = [v for v in versions if downloads[v].missing and v not in settings.excluded]
+    tried = [v for v in versions if v not in settings.excluded]
+    unfit = {v: why for v in tried if (why := downloads[v].unfit)}
+    missing = [v for v in tried if downloads[v].missing and v not in unfit]
     in_a_trial = 2 if settings.control_model else 1
     stage = Stage(
         aim=RunState(settings).aim,
         costs=times.costs(settings.candidates, {v: found.share for v, found in downloads.items()}),
         excluded=frozenset(map(versions.index, settings.excluded)),
-        missing=frozenset(map(versions.index, missing)),
+        missing=frozenset(map(versions.index, (*missing, *unfit))),
         jobs=settings.jobs,
     )
     sight = foresee(stage, lambda booted: _bytes_of(downloads[versions[i]] for i in booted))
@@ -215,6 +232,7 @@ def _reckon(
         jobs=settings.jobs,
         there=tuple(v for v in versions if downloads[v].there),
         missing=tuple(missing),
+        unfit=unfit,
         boots_worst=sight.boots_most * in_a_trial,
         boots_mean=round(sight.boots_mean * in_a_trial, 1),
         download_worst=int(sight.bytes_most) if sizes_known else None,

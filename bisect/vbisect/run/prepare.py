@@ -34,8 +34,8 @@ from vbisect.run.docker_settings import (
     parse_size,
 )
 from vbisect.run.engine_choice import engine_asked
+from vbisect.run.fit import fitted
 from vbisect.run.gpus import OUTSIDE, list_gpus
-from vbisect.run.host import gpus
 from vbisect.run.inherited import environment_notes, inherited_variables
 from vbisect.run.model import (
     ResolvedModel,
@@ -109,6 +109,7 @@ def prepare(options: RunOptions) -> RunSettings:
         max_skips=options.max_skips,
         fresh=options.fresh,
         engine=engine_of_vllm,
+        try_all=options.try_all,
         confidence=options.confidence,
         jobs=options.jobs,
         tensor_parallel=options.tensor_parallel,
@@ -143,6 +144,7 @@ def prepare(options: RunOptions) -> RunSettings:
         command=asked.command,
         candidates=chosen.candidates,
     )
+    settings = fitted(settings)
     _check_recordable(settings)
     with suppress(HostError):  # a GPU that is busy now may be free when the run begins
         find_room(settings)
@@ -199,24 +201,38 @@ def choose_device(asked: str, engine: Engine | None = None, root: Path = Path("/
     ``root`` is where this host's own files are. Raises ``HostError`` for one that is not there, and
     for ``auto`` where there is an accelerator that vbisect does not test on.
     """
-    remote = engine is not None and engine.remote
-    found = not remote and bool(gpus())
-    if engine is not None and engine.gpu_access is not None:
-        found = True
-    if one_of("--device", asked, ["auto", *Device]) == "auto":
-        other = None if remote else other_accelerator(root)
-        if engine is not None and engine.has_amd_gpus:
-            other = AMD
-        if other is not None and not found:
+    if one_of("--device", asked, ["auto", *Device]) == Device.CPU:
+        return Device.CPU
+    problem = _no_gpu(engine)
+    if asked == "auto":
+        if problem is None:
+            return Device.CUDA
+        if (other := _other_accelerator(engine, root)) is not None:
             raise HostError(
                 f"This host has {other}, which is not supported; --device cpu would test another "
                 "build."
             )
-        return Device.CUDA if found else Device.CPU
+        return Device.CPU
     # of an engine without a GPU runtime, the engine itself says what is missing
-    if asked == Device.CUDA and engine is None and not found:
-        raise HostError("--device cuda: nvidia-smi lists no GPU on this host.")
-    return Device(asked)
+    if problem is not None and engine is None:
+        raise HostError(f"--device cuda: {problem}.")
+    return Device.CUDA
+
+
+def _no_gpu(engine: Engine | None) -> str | None:
+    """Why servers would find no GPU, ``None`` where they may."""
+    if engine is not None and engine.gpu_access is not None:
+        return None
+    if engine is not None and engine.remote:
+        return f"the engine at {engine.where} gives its containers no GPU"
+    return list_gpus().problem
+
+
+def _other_accelerator(engine: Engine | None, root: Path) -> str | None:
+    """What servers would find instead, ``None`` where that is nothing."""
+    if engine is not None and engine.has_amd_gpus:
+        return AMD
+    return None if engine is not None and engine.remote else other_accelerator(root)
 
 
 def docker_settings(options: DockerOptions, device: Device) -> DockerSettings:

@@ -14,7 +14,8 @@ from vbisect.launch import effective_arguments, effective_environment
 from vbisect.run.settings import RunSettings
 from vbisect.text import is_secret_name
 
-_WHICH_RELEASES = {"start", "end", "skip", "pre", "excluded", "candidates", "releases_from"}
+_WHICH_ASKED = {"start", "end", "skip", "pre", "try_all"}
+_WHICH_RELEASES = {*_WHICH_ASKED, "excluded", "unfit", "candidates", "releases_from"}
 _HOW_TO_SEARCH = {"find", "sweep", "find_all", "hint", "max_skips", "confidence", "jobs", "fresh"}
 _TOLD_ONLY = {"schema_version", "vbisect", "run_id", "notes", "picture"}
 _NOT_NOTICED = frozenset({*_WHICH_RELEASES, *_HOW_TO_SEARCH, *_TOLD_ONLY, "boot_timeout"})

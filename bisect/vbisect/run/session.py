@@ -26,7 +26,7 @@ from vbisect.run.settings import RunSettings
 from vbisect.run.slots import SlotPool
 from vbisect.run.state import RunState, load_state
 from vbisect.run.teardown import Teardown
-from vbisect.run.trials import Trials, needless
+from vbisect.run.trials import Trials, needless, unfit_records
 from vbisect.run.trust import enter
 from vbisect.run.weights import Weights
 from vbisect.text import scrub_file
@@ -101,6 +101,10 @@ class _Session:
         self.emit(EventKind.RUN_STARTED, vbisect=__version__, argv=_argv())
         for note in self._state.settings.notes:
             self.emit(EventKind.NOTE, text=note)
+        for record in unfit_records(self._state.settings, self._run_dir):
+            self.emit(
+                EventKind.TRIAL_FINISHED, record=record.model_dump(mode="json", by_alias=True)
+            )
 
     def work(self) -> RunState:
         """Test until the search is over, the user stops it, or the host gives out."""

@@ -18,6 +18,7 @@ from vbisect.launch import Limited
 from vbisect.launch.engine_version import EngineAsked
 from vbisect.paths import expanded
 from vbisect.probes import CommandSettings, NChoicesSettings, SuiteSettings
+from vbisect.reasons import SkipReason
 from vbisect.releases import Device, Release, lasting_name
 from vbisect.run.docker_settings import DockerSettings, default_image_repo
 from vbisect.run.records import Frozen
@@ -31,6 +32,14 @@ _LARGEST = 32 * 2**20
 """Bytes of a file of settings; one with a picture has some six million."""
 
 
+class Unfit(Frozen):
+    """A candidate that the host cannot run, as known before anything was fetched, and why."""
+
+    version: str
+    reason: SkipReason
+    detail: str
+
+
 class RunSettings(Frozen):
     """Every setting of one run.
 
@@ -38,6 +47,7 @@ class RunSettings(Frozen):
     ``serve_args`` and ``env`` are the user's, ``model_args`` and ``model_env`` those the model
     and device need, ``log_args`` what has requests logged; ``boot_timeout`` is in seconds.
     ``inherited`` are variables of vLLM that the user's own environment had as the run began.
+    ``unfit`` are the candidates that are not tried, unless ``try_all``.
     ``picture`` is the file that the requests' image is from. ``host`` tells hosts apart, and
     nothing else of them: the engine's identity, or that of the cache directory. ``gpu_models`` are
     those of its GPUs, as far as they are known.
@@ -61,6 +71,7 @@ class RunSettings(Frozen):
     max_skips: Amount = MAX_SKIPS
     fresh: bool = False
     engine: EngineAsked = EngineAsked.AUTO
+    try_all: bool = False
     confidence: float = Field(0.95, ge=0.5, lt=1)
     jobs: Amount = 1
     tensor_parallel: Amount = 1
@@ -90,6 +101,7 @@ class RunSettings(Frozen):
     releases_from: str
     notes: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
+    unfit: tuple[Unfit, ...] = ()
     n_choices: NChoicesSettings | None = None
     suite: SuiteSettings | None = None
     command: CommandSettings | None = None
@@ -203,6 +215,7 @@ def _check(s: RunSettings) -> None:
     wrong = {
         "candidates: each has to be another one": len(versions) < max(1, len(s.candidates)),
         "excluded: they have to be candidates": not versions.issuperset(s.excluded),
+        "unfit: they have to be candidates": not versions.issuperset(u.version for u in s.unfit),
         "hint: it has to be a candidate": s.hint is not None and s.hint not in versions,
         "nothing is asked": not (s.command or s.suite or s.n_choices),
         "bisect_on: it is no variation": not _decides(s.suite),
@@ -235,6 +248,7 @@ def _replay_words(s: RunSettings) -> list[str]:
     words += ["--sweep"] if s.sweep else []
     words += ["--find-all"] if s.find_all else []
     words += ["--fresh"] if s.fresh else []
+    words += ["--try-all"] if s.try_all else []
     words += ["--hint", s.hint] if s.hint else []
     words += ["--failure", s.failure] if s.failure else []
     words += _unless_default("--max-skips", s.max_skips, MAX_SKIPS)

@@ -24,6 +24,7 @@ from vbisect.run.journal import EventKind
 from vbisect.run.model import see_to_model
 from vbisect.run.records import ControlRecord, Partial, Seconds, TrialRecord, TrialSpec
 from vbisect.run.runtimes import Fetched, Runtime
+from vbisect.run.settings import RunSettings
 from vbisect.run.slots import Slot, SlotPool
 from vbisect.run.state import RunState
 from vbisect.run.teardown import Teardown
@@ -369,6 +370,18 @@ def _lost_if_killed(record: TrialRecord | ControlRecord, again: bool) -> None:
     """Raises ``_ServerKilled`` for a server that was killed, if its trial may begin ``again``."""
     if again and record.reason is SkipReason.KILLED:
         raise _ServerKilled(f"The server was lost: {record.detail}.")
+
+
+def unfit_records(settings: RunSettings, run_dir: Path) -> list[TrialRecord]:
+    """The skips of what the host cannot run, but for what it has run before all the same."""
+    earlier = EarlierTrials(run_dir.parent, settings, run_dir)
+    return [
+        TrialRecord(
+            version=unfit.version, outcome=Outcome.SKIP, reason=unfit.reason, detail=unfit.detail
+        )
+        for unfit in settings.unfit
+        if unfit.version not in settings.excluded and not earlier.may_find(unfit.version)
+    ]
 
 
 def needless(state: RunState) -> list[Release]:

@@ -33,6 +33,7 @@ from vbisect.processes import end_orphans
 from vbisect.reasons import SkipReason, Untestable
 from vbisect.registry import ImageMissing, ImageReference, Registry, RemoteImage
 from vbisect.releases import Device, Release
+from vbisect.run.fit import host_of, image_refusal
 from vbisect.run.host import host_facts
 from vbisect.run.image_builds import ImageBuilds
 from vbisect.run.records import Build
@@ -62,6 +63,7 @@ class DockerRuntime:
         self._run_dir = run_dir
         self._say = say
         self.stops_beside = settings.device is Device.CPU
+        self._host = host_of(settings)
         self._lost: dict[str, HostError] = {}
         self._stack = ExitStack()
         self._patience = _engine_wait()
@@ -235,6 +237,9 @@ class DockerRuntime:
             remote = self._registry.image(pinned, self._platform)
         except ImageMissing as missing:
             raise Untestable(SkipReason.NOT_PUBLISHED, str(missing)) from None
+        refused = image_refusal(self._settings, self._host, request.version, remote)
+        if refused is not None:
+            raise refused
         return remote
 
     def _without_registry(self, request: ImageRequest, lost: HostError) -> LocalImage | None:
