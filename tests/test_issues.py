@@ -411,6 +411,7 @@ def test_with_a_yes_it_runs_what_is_proposed(vbisect_over_family: Vbisect) -> No
     body = "vLLM Version: 0.27.1\n`vllm serve org/a-7B --seed 1` and /inference/v1/generate n=4"
     saved.write_text(json.dumps({"title": "choices missing", "body": body}))
     own = ("--to", "0.32.0", "--serve-arg", "--enable-scale-out; >=0.30")
+    vbisect_over_family.env["HF_HUB_OFFLINE"] = "1"
     done = vbisect_over_family.run("--from-issue", saved, "--yes", *own)
     assert done.returncode == 0, done.stderr
     assert done.json["answer"]["first_after"] == "0.29.0"

@@ -100,6 +100,9 @@ class Behaviour:
     needs_cpu_metadata: bool = False
     """Refuse to start unless `vllm` is installed as a version that contains "cpu"."""
 
+    asks_hub: bool = False
+    """Refuse to start without the model at HF_ENDPOINT, unless it is a folder."""
+
     honours_host: bool = False
     """Listen where --host says, as inside a container; else on 127.0.0.1 whatever it says."""
 

@@ -132,6 +132,10 @@ class Process:
         model = self.args.model
         if model.startswith(("/", ".")) and not Path(model).is_dir():
             return f"OSError: {model} is not a local folder and is not a valid model identifier"
+        if self.behaviour.asks_hub and not os.environ.get("HF_HUB_OFFLINE"):
+            from .hub_client import refusal  # only here: it costs 30 ms
+
+            return refusal(model)
         return ""
 
     def _load(self) -> str:

@@ -18,7 +18,10 @@ from .behaviour import Behaviour
 __all__ = ["Behaviour", "build_wheel", "dependency", "package_files", "repack", "write_package"]
 
 HERE = Path(__file__).parent
-SAME_NAMES = ("web.py", "asks.py", "replies.py", "arguments.py", "log.py", "quirks.py")
+SAME_NAMES = (
+    *("web.py", "asks.py", "replies.py", "arguments.py", "log.py", "quirks.py"),
+    "hub_client.py",
+)
 # The modules of the server and the names they have in the wheel.
 SOURCES = {
     "server.py": "standin_server.py",

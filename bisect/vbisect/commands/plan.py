@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vbisect.errors import UsageError
 from vbisect.releases.fitness import stretch
+from vbisect.run.hub_access import see_to_access
 from vbisect.run.options import RunOptions
 from vbisect.run.plan import Plan, make_plan
 from vbisect.run.prepare import prepare
@@ -21,7 +22,7 @@ def print_plan(options: RunOptions, results: Path, *, json_output: bool) -> None
     """
     if not options.start or not options.end:
         raise UsageError("Give both --from and --to.")
-    settings = prepare(options)
+    settings = see_to_access(prepare(options), begins=False)
     plan = make_plan(settings, results)
     if json_output:
         sys.stdout.write(plan.model_dump_json() + "\n")

@@ -11,6 +11,7 @@ from vbisect.files import refuse_links
 from vbisect.report.formats import write_reports
 from vbisect.report.progress import progress
 from vbisect.run.ask_commits import ask_commits
+from vbisect.run.hub_access import see_to_access
 from vbisect.run.options import RunOptions
 from vbisect.run.prepare import make_run_dir, prepare
 from vbisect.run.session import resume_run, start_run
@@ -22,7 +23,7 @@ from vbisect.text import one_line
 def new_run(options: RunOptions, results: Path) -> tuple[RunState, Path]:
     """Check everything, make the run directory, and carry the run to its end."""
     with signals_as_interrupt():
-        settings = prepare(options)
+        settings = see_to_access(prepare(options), begins=True)
         run_dir = make_run_dir(results, settings.run_id)
         settings = settings.model_copy(update={"run_id": run_dir.name})
         print(f"vbisect: run directory {run_dir}", file=sys.stderr)

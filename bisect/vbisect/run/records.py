@@ -318,6 +318,11 @@ class TrialRecord(Frozen):
         )
 
     @property
+    def ran(self) -> bool:
+        """Whether a server of the release became ready: nothing that all need was missing then."""
+        return self.reported_version is not None or self.observations.total > 0
+
+    @property
     def _boots(self) -> tuple[Tally, ...]:
         """The boots of one trial; one that could not be tested counts for nothing."""
         if self.outcome is Outcome.SKIP and self.reason is not SkipReason.DIFFERENT_FAILURE:

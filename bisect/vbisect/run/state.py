@@ -77,6 +77,7 @@ class RunState:
         kind = EventKind(event["event"])
         if kind is EventKind.RUN_RESUMED:
             self.active, self.finding = {}, None
+            self._forget_common_fault()
         elif kind in (EventKind.RUN_STOPPED, EventKind.RUN_FINISHED):
             self.active, self.finding = {}, self._finding(event)
         elif kind is EventKind.NOTE:
@@ -149,6 +150,16 @@ class RunState:
                 ran = record.version, record.engine or record.engine_asked
                 found[ran] = record.after(found.get(ran))
         return tuple(found.values())
+
+    def _forget_common_fault(self) -> None:
+        """While nothing ran, skips that are no release's doing are forgotten: it may be mended."""
+        if any(record.ran for record in self._tested.values()):
+            return
+        for version, record in list(self._tested.items()):
+            if record.reason is not None and record.reason.of_the_run:
+                for known in (self._tested, self.records, self._new):
+                    known.pop(version, None)
+                self._kept.pop(self._places[version], None)
 
     def _record(self, event: Event) -> TrialRecord:
         record = TrialRecord.model_validate(event["record"])

@@ -17,6 +17,7 @@ from vbisect.launch.hub_cache import StillLoading
 from vbisect.reasons import SkipReason
 from vbisect.releases import Release
 from vbisect.run.answer import moved_ends
+from vbisect.run.common_fault import common_fault, end_to_compare
 from vbisect.run.control import FOLDER, control_context, control_wanted, run_control
 from vbisect.run.earlier import EarlierTrials, usable
 from vbisect.run.engine_choice import next_choice
@@ -84,10 +85,22 @@ class Trials:
         self._times = learn(run_dir.parent, state.settings, state)
 
     def next(self, running: frozenset[int], free: int) -> tuple[int, ...]:
-        """Up to ``free`` candidates to begin with now, beside those ``running``."""
+        """Up to ``free`` candidates to begin with now, beside those ``running``.
+
+        Raises ``HostError`` once it shows that nothing can be tested, and nothing is running.
+        """
         if not free:
             return ()
-        picks = next_picks(self._state.aim, self._seen(running), self._costs(), free=free)
+        with self._lock:
+            seen, fault = self._state.seen(running), common_fault(self._state)
+            compared = end_to_compare(self._state, seen)
+        if running and (fault is not None or compared in running):
+            return ()
+        if fault is not None:
+            raise HostError(fault)
+        picks = next_picks(self._state.aim, seen, self._costs(), free=free)
+        if compared is not None:
+            return (compared, *(i for i in picks if i != compared))[:free]
         with self._lock:
             choice = next_choice(self._state, over=not picks and not running)
         if choice is None:
