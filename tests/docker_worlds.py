@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from standin.engine import Engine, GivenEngine
 from standin.images import ImageFamily
 from standin.index import PackageIndex
 from standin.proxy import RegistryProxy
-from standin.registry import LocalRegistry
+from standin.registry import Layer, LocalRegistry
 
 Condition = Callable[[list[dict[str, Any]]], bool]
 """What a journal is waited for to fulfil."""
@@ -71,16 +71,18 @@ def image_world(
     releases: Mapping[str, Behaviour],
     *,
     padding_bytes: int = 0,
+    beside: Sequence[Layer] = (),
 ) -> Iterator[ImageWorld]:
     """Push the releases, list them, and fail the test if a run leaves anything behind.
 
-    `padding_bytes` makes each image that much bigger.
+    `padding_bytes` makes each image that much bigger; `beside` are more layers of each.
     """
     number = uuid.uuid4().int % 2**31
     images = ImageFamily(registry, f"test/{number}")
     for version, behaviour in releases.items():
         # no engine shall have a layer of them from an earlier test
-        images.push(version, replace(behaviour, seed=number), padding_bytes=padding_bytes)
+        own = replace(behaviour, seed=number)
+        images.push(version, own, padding_bytes=padding_bytes, beside=beside)
     with PackageIndex(world(directory / "wheels", releases)) as index:
         scratch = directory / "scratch"
         vbisect = Vbisect(index, scratch, scratch / "vbisect", directory / "results")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,9 @@ from standin.hub import COMMIT, Model, ModelHub, model_files
 from standin.index import PackageIndex
 from standin.running import wait
 from standin.wheels import repack
+from vbisect.launch import LaunchSpec, launch_process
 from vbisect.launch.signs import SPINNING, Counters, Patience, tree_counters
+from vbisect.reasons import SkipReason, Untestable
 
 NAME = "org/model"
 SIZE = 6_000_000
@@ -26,9 +29,6 @@ FAILS = Behaviour(loads_weights=True, fail_rate={"chat": 1.0})
 RELEASES = {
     "80.0": FAILS,
     "80.1": LOADS,
-    "81.0": FAILS,
-    "81.1": Behaviour(fault="hang", spins=True),
-    "81.2": LOADS,
 }
 QUICK = ("--n", "4", "--confidence", "0.6", "--model", NAME)
 ENDS = ("--from", "80.0", "--to", "80.1")
@@ -238,11 +238,28 @@ def test_a_boot_that_ends_while_it_downloads_is_begun_again(
     assert done.json["range"]["from"]["tested"] == "80.0"
 
 
-def test_a_server_that_spins_for_ever_is_given_up(vbisect: Vbisect, hub: ModelHub) -> None:
-    done = vbisect.run("--from", "81.0", "--to", "81.2", *QUICK[:4], "--boot-timeout", "2")
-    trial = done.trials["81.1"]
-    assert (trial["outcome"], trial["reason"]) == ("skip", "never ready")
-    assert "busy without a word for 6 s" in trial["detail"]
+def test_a_server_that_spins_for_ever_is_given_up(tmp_path: Path) -> None:
+    """Later than one that only waits."""
+    vllm = tmp_path / "environment" / "bin" / "vllm"
+    vllm.parent.mkdir(parents=True)
+    vllm.write_text(f"#!{sys.executable} -I\nwhile True: pass\n")
+    vllm.chmod(0o755)
+    spec = LaunchSpec(
+        version="1.0",
+        model="m",
+        arguments=(),
+        environment={},
+        boot_timeout=1,
+        log=tmp_path / "server.log",
+        owner=tmp_path,
+    )
+    given_up = threading.Event()
+    with (
+        pytest.raises(Untestable, match="busy without a word for 3 s") as failed,
+        launch_process(spec, vllm, "1.0", given_up),
+    ):
+        pass
+    assert failed.value.reason is SkipReason.BOOT_TIMEOUT
 
 
 # Signs of life, by any clock
@@ -302,7 +319,6 @@ def test_what_children_do_counts() -> None:
         told = tree_counters(process.pid)
         process.kill()
     assert told.moved > 10**7
-    assert told.computed >= 0
 
 
 def test_what_is_gone_did_nothing() -> None:

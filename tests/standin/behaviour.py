@@ -58,8 +58,6 @@ class Behaviour:
 
     loads_weights: bool = False
     """Load a hub's model as vLLM does: by huggingface_hub, from its cache, downloaded silently."""
-    spins: bool = False
-    """With the fault "hang": keep a processor busy meanwhile."""
     boot_seconds: float = 0.0
     request_seconds: float = 0.0
     fault: str = "none"

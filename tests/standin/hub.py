@@ -69,12 +69,18 @@ class Model:
 
 
 class ModelHub:
-    """Serves ``models`` while its ``with`` block runs, at ``rate`` bytes a second together."""
+    """Serves ``models`` while its ``with`` block runs, at ``rate`` bytes a second together.
+
+    ``host`` is where it listens; containers see only the address of their bridge.
+    """
 
     token = "hf_" + "t" * 34
 
-    def __init__(self, models: Mapping[str, Model], rate: float | None = None) -> None:
+    def __init__(
+        self, models: Mapping[str, Model], rate: float | None = None, host: str = "127.0.0.1"
+    ) -> None:
         self.models = dict(models)
+        self.host = host
         self.rate = rate
         self.requests: Counter[str] = Counter()
         """How often each path was asked for, with its method."""
@@ -132,12 +138,12 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, hub: ModelHub) -> None:
         self.hub = hub
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__((hub.host, 0), _Handler)
 
     @property
     def url(self) -> str:
         """Its address."""
-        return f"http://127.0.0.1:{self.server_address[1]}"
+        return f"http://{self.hub.host}:{self.server_address[1]}"
 
     def server_bind(self) -> None:
         TCPServer.server_bind(self)  # HTTPServer would look the host's name up

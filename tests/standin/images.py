@@ -8,10 +8,11 @@ import io
 import platform
 import random
 import tarfile
-from collections.abc import Callable, Collection, Iterable, Mapping
+import zipfile
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from packaging.version import Version
 
@@ -60,8 +61,11 @@ class ImageFamily:
         revision: str | None = None,
         created: datetime = datetime(2026, 11, 20, tzinfo=UTC),
         padding_bytes: int = 0,
+        beside: Sequence[Layer] = (),
     ) -> str:
         """Push one image, under `v<version>` unless `tags` are given; its digest.
+
+        `beside` are layers of what is installed in it beside vLLM.
 
         The server inside honours --host and ends itself after `LIFE_SECONDS` at the soonest.
         """
@@ -73,7 +77,7 @@ class ImageFamily:
         digest = self.registry.push_image(
             self.repository,
             names,
-            [base_layer(), _layer(version, inside, padding_bytes)],
+            [base_layer(), *beside, _layer(version, inside, padding_bytes)],
             {
                 "Entrypoint": SERVE if number >= SERVE_SINCE else MODULE,
                 "Env": [f"PATH={PATH}", "VLLM_USAGE_SOURCE=production-docker-image"],
@@ -158,6 +162,19 @@ def _layer(version: str, behaviour: Behaviour, padding_bytes: int) -> Layer:
     files["usr/local/bin/vllm"] = COMMAND.encode()
     if padding_bytes:
         files["vllm-workspace/padding"] = random.Random(version).randbytes(padding_bytes)
+    return _packed(files)
+
+
+def installed_layer(wheels: Path) -> Layer:
+    """A layer with what is in the wheels of a folder, where Python finds it."""
+    files = {}
+    for wheel in sorted(wheels.glob("*.whl")):
+        with zipfile.ZipFile(wheel) as archive:
+            files |= {f"{PACKAGES}/{name}": archive.read(name) for name in archive.namelist()}
+    return _packed(files)
+
+
+def _packed(files: Mapping[str, bytes]) -> Layer:
     packed = io.BytesIO()
     # Stored, not compressed: the padding would cost much time and get no smaller.
     with (

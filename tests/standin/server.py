@@ -58,8 +58,7 @@ class Process:
     def _run(self) -> int:
         fault, log = self.behaviour.fault, self.log
         if fault == "hang":
-            while not self.stop.wait(0 if self.behaviour.spins else None):
-                pass
+            self.stop.wait()
             return 0
         log.info("utils.py:272", f"vLLM API server version {self.version}")
         given = {name: value for name, value in vars(self.args).items() if value}

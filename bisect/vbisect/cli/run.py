@@ -117,7 +117,7 @@ def run(
     tp: Annotated[int, typer.Option(help="GPUs for each server.")] = 1,
     slots_per_gpu: Annotated[int, typer.Option(help="Small servers on each GPU.")] = 1,
     boot_timeout: Annotated[
-        float, typer.Option(help="Seconds a booting server may be silent.")
+        float, typer.Option(help="Seconds a booting server may show no sign of life.")
     ] = 600,
     docker_host: Annotated[
         str | None,
