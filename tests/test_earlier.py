@@ -29,7 +29,7 @@ from vbisect.run.earlier import Earlier, EarlierTrials, usable
 from vbisect.run.journal import EventKind, Journal
 from vbisect.run.records import Build, ControlRecord, Partial, Seconds, Tally, TrialRecord
 from vbisect.run.runtimes import Fetched, Runtime
-from vbisect.run.settings import RunSettings
+from vbisect.run.settings import RunSettings, read_settings
 from vbisect.run.slots import Slot, SlotPool
 from vbisect.run.state import RunState
 from vbisect.run.teardown import Teardown
@@ -71,7 +71,7 @@ def write_run(
     (run_dir / "trials").mkdir(parents=True)
     settings(run_id=name, **changed).write(run_dir)
     if ours:
-        enter(run_dir)
+        enter(run_dir, read_settings(run_dir))
     with Journal(run_dir) as journal:
         journal.append(EventKind.RUN_STARTED, vbisect="0.1", argv="")
         for record in [built(passed(VERSION))] if records is None else records:

@@ -495,6 +495,23 @@ def test_a_terminal_is_asked(sent: tuple[Vbisect, Path]) -> None:
         assert "LD_PRELOAD=/tmp/evil.so" in told
 
 
+def test_what_is_changed_after_the_question_is_not_run(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever sent a run may still be able to write there while its settings are read."""
+    monkeypatch.setenv("VBISECT_CACHE_DIR", str(tmp_path / "cache"))
+
+    names = iter("ABC")
+
+    def change(option: str) -> None:
+        edited(run_dir, lambda data: data.update(model_env={next(names): "evil"}))
+
+    monkeypatch.setattr("vbisect.commands.run.ask_to_run", change)
+    for _ in range(2):  # nor is it this user's own from then on
+        with pytest.raises(UsageError, match=r"run\.toml was changed meanwhile; nothing was run"):
+            old_run(run_dir, trusted=False)
+
+
 def test_trust_is_for_runs_that_were_begun(vbisect: Vbisect) -> None:
     done = vbisect("run", "--from", "0.27.1", "--to", "0.32.0", "--trust")
     assert done.returncode == 2

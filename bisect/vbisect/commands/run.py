@@ -15,6 +15,7 @@ from vbisect.run.hub_access import see_to_access
 from vbisect.run.options import RunOptions
 from vbisect.run.prepare import make_run_dir, prepare
 from vbisect.run.session import resume_run, start_run
+from vbisect.run.settings import RunSettings, read_settings
 from vbisect.run.state import RunState, load_state
 from vbisect.run.trust import enter, is_ours, what_would_run
 from vbisect.text import one_line
@@ -42,29 +43,32 @@ def old_run(run_dir: Path, *, trusted: bool) -> tuple[RunState, Path]:
     """
     with signals_as_interrupt():
         refuse_links(run_dir)
-        if not is_ours(run_dir):
+        content = read_settings(run_dir)
+        settings = RunSettings.parse(content, run_dir)
+        if not is_ours(content):
             state, _ = load_state(run_dir)
             if state.finding is not None and not state.finding.status.resumable:
                 return state, run_dir
-            _agree(state, run_dir, trusted=trusted)
+            _agree(settings, run_dir, trusted=trusted)
+            refuse_links(run_dir)  # it may have been changed while somebody thought about it
+            enter(run_dir, content)
         with progress() as display:
-            state = resume_run(run_dir, display)
+            state = resume_run(run_dir, settings, display)
         _report(state, run_dir)
     return state, run_dir
 
 
-def _agree(state: RunState, run_dir: Path, *, trusted: bool) -> None:
+def _agree(settings: RunSettings, run_dir: Path, *, trusted: bool) -> None:
     """Show what going on with the run of somebody else would run, and have a yes to it."""
     print(
         f"vbisect: {one_line(str(run_dir))} was not begun by you on this host, as far as the cache "
         "knows:",
         file=sys.stderr,
     )
-    for line in what_would_run(state.settings):
+    for line in what_would_run(settings):
         print(line, file=sys.stderr, flush=True)
     if not trusted:
         ask_to_run("--trust")
-    enter(run_dir)
 
 
 def _report(state: RunState, run_dir: Path) -> None:

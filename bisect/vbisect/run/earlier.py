@@ -28,7 +28,7 @@ from vbisect.run.journal import FILE_NAME as JOURNAL
 from vbisect.run.journal import LARGEST, Event, EventKind, read_journal
 from vbisect.run.records import ControlRecord, TrialRecord
 from vbisect.run.sameness import trial_key
-from vbisect.run.settings import RunSettings
+from vbisect.run.settings import RunSettings, read_settings
 from vbisect.run.state import replay
 from vbisect.run.trust import is_ours
 from vbisect.search import BootContext, Outcome, judge_boot
@@ -146,7 +146,7 @@ class EarlierRun:
     @cached_property
     def is_ours(self) -> bool:
         """Whether this user began it on this host: what somebody else sent decides nothing."""
-        return is_ours(self._run_dir)
+        return is_ours(read_settings(self._run_dir))
 
     def mentions(self, text: str) -> bool:
         """Whether the journal has ``text`` as a value: quicker to tell than what it says of it."""

@@ -22,7 +22,7 @@ from vbisect.run.journal import Event, EventKind, Journal, repair_torn_line
 from vbisect.run.records import Finding, Status
 from vbisect.run.room import find_room
 from vbisect.run.runtimes import Runtime, open_runtime
-from vbisect.run.settings import RunSettings
+from vbisect.run.settings import FILE_NAME, RunSettings
 from vbisect.run.slots import SlotPool
 from vbisect.run.state import RunState, load_state
 from vbisect.run.teardown import Teardown
@@ -48,7 +48,7 @@ def start_run(settings: RunSettings, run_dir: Path, display: Display) -> RunStat
     """Begin a new run in ``run_dir``, which exists and is empty, and carry it to its end."""
     with _owned(run_dir):
         settings.write(run_dir)
-        enter(run_dir)
+        enter(run_dir, settings.to_toml())
         state = RunState(settings)
         with Journal(run_dir) as journal:
             session = _Session(run_dir, state, journal, display)
@@ -56,14 +56,16 @@ def start_run(settings: RunSettings, run_dir: Path, display: Display) -> RunStat
             return session.work()
 
 
-def resume_run(run_dir: Path, display: Display) -> RunState:
+def resume_run(run_dir: Path, agreed: RunSettings, display: Display) -> RunState:
     """Go on with the run in ``run_dir``; nothing that was recorded is done again.
 
-    Raises ``UsageError`` when it is not a run directory, is damaged, or another vbisect has it.
+    Raises ``UsageError`` when it is damaged, when another vbisect has it, or when its settings are
+    no longer those that were ``agreed`` to.
     """
-    RunSettings.read(run_dir)  # before the lock file is made: this may not be a run directory
     with _owned(run_dir):
         state, torn = load_state(run_dir)
+        if state.settings != agreed:
+            raise UsageError(f"{run_dir / FILE_NAME} was changed meanwhile; nothing was run.")
         if torn:
             repair_torn_line(run_dir, torn)
         if state.finding is not None and not state.finding.status.resumable:

@@ -17,15 +17,15 @@ from vbisect.errors import HostError
 from vbisect.files import write_whole
 from vbisect.launch.engine_version import VARIABLE, EngineAsked
 from vbisect.paths import cache_root
-from vbisect.run.settings import RunSettings, read_settings
+from vbisect.run.settings import RunSettings
 from vbisect.text import is_secret_name, one_line
 
 _LONGEST = 10_000
 
 
-def enter(run_dir: Path) -> None:
-    """Remember the settings of the run in ``run_dir`` as this user's own."""
-    entry = _entry(run_dir)
+def enter(run_dir: Path, content: bytes) -> None:
+    """Remember the settings of the run in ``run_dir``, as its file has them, as this user's own."""
+    entry = _entry(content)
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
         write_whole(entry, f"{run_dir.absolute()}\n")
@@ -33,9 +33,9 @@ def enter(run_dir: Path) -> None:
         raise HostError(f"The cache {entry.parent} cannot be written: {error.strerror}.") from error
 
 
-def is_ours(run_dir: Path) -> bool:
+def is_ours(content: bytes) -> bool:
     """Whether a run that this user began on this host has just these settings."""
-    return _entry(run_dir).is_file()
+    return _entry(content).is_file()
 
 
 def what_would_run(settings: RunSettings) -> list[str]:
@@ -50,8 +50,8 @@ def _shown(text: str) -> str:
     return line if more <= 0 else f"{line[:_LONGEST]}… AND {more} CHARACTERS MORE, NOT SHOWN"
 
 
-def _entry(run_dir: Path) -> Path:
-    return cache_root() / "runs" / hashlib.sha256(read_settings(run_dir)).hexdigest()
+def _entry(content: bytes) -> Path:
+    return cache_root() / "runs" / hashlib.sha256(content).hexdigest()
 
 
 def _would_run(s: RunSettings) -> Iterator[tuple[str, str]]:
