@@ -187,6 +187,17 @@ def test_the_summary_is_one_line_of_json(text: str) -> None:
     } <= (trials["0.27.1"].keys())
 
 
+def test_a_run_without_an_end_is_not_said_to_be_dead() -> None:
+    """A vbisect may be at work on it: it is neither told as killed, nor as one to be resumed."""
+    unfinished = RunState(settings())
+    for name, words in (
+        ("md", "**NOT FINISHED** – vbisect is at work on this run, or was killed"),
+        ("html", "vbisect is at work on this run, or was killed"),
+        ("json", "vbisect is at work on this run, or was killed"),
+    ):
+        assert words in render(name, unfinished, RUN_DIR)
+
+
 def test_a_killed_run_has_a_summary_too() -> None:
     """Without an ending the status says that there was none."""
     told = json.loads(render("json", RunState(settings()), RUN_DIR))

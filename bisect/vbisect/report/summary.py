@@ -15,6 +15,8 @@ from vbisect.run.scope import scope_of
 from vbisect.run.state import RunState
 from vbisect.text import without_secrets_in
 
+_NO_END = "vbisect is at work on this run, or was killed; then it can be resumed"
+
 
 def summary(state: RunState, run_dir: Path, on: str | None = None) -> dict[str, Any]:
     """What ``vbisect run --json`` prints, without secrets; fields are added, never renamed.
@@ -29,7 +31,7 @@ def summary(state: RunState, run_dir: Path, on: str | None = None) -> dict[str, 
         "run_id": settings.run_id,
         "run_dir": str(run_dir.absolute()),
         "status": finding.status if finding else Status.INTERRUPTED,
-        "message": finding.message if finding else "vbisect was killed; the run can be resumed",
+        "message": finding.message if finding else _NO_END,
         "answer": answer,
         "excluded": finding.excluded if finding else None,
         "changes": [a.model_dump(mode="json") for a in finding.changes] if finding else [],

@@ -59,6 +59,9 @@ class Comment:
     cut: bool
 
 
+_NO_END = "the run is going on still, or was killed"
+
+
 def marker(settings: RunSettings) -> str:
     """The first line of a comment: the same for every run that asks the same of servers alike.
 
@@ -150,7 +153,9 @@ def _told(state: RunState, run_dir: Path, gist: GistLink | None) -> dict[str, ob
         "state": state,
         "settings": settings,
         "finding": finding,
-        "message": _sentence(finding.message if finding else "the run was killed"),
+        "message": _sentence(
+            finding.message if finding else "the run is going on still, or was killed"
+        ),
         "unfinished": finding is None or finding.status.resumable,
         "scope": scope,
         "strip": strip(state),
