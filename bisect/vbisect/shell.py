@@ -123,6 +123,9 @@ def _explain(error: Exception) -> int:
         return _HOST
     # typer's own usage errors: click's classes in older versions, its own copies in newer ones
     message = getattr(error, "format_message", None)
+    if message is not None and type(error).__name__ == "NoArgsIsHelpError":
+        print(message(), file=sys.stderr)
+        return _WRONG_USAGE
     if message is not None:
         print(f"vbisect: {one_line(message())}", file=sys.stderr)
         return _WRONG_USAGE
