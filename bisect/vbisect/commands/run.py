@@ -15,7 +15,7 @@ from vbisect.run.hub_access import see_to_access
 from vbisect.run.options import RunOptions
 from vbisect.run.prepare import make_run_dir, prepare
 from vbisect.run.session import resume_run, start_run
-from vbisect.run.settings import RunSettings, read_settings
+from vbisect.run.settings import RunSettings, read_settings, require_settings
 from vbisect.run.state import RunState, load_state
 from vbisect.run.trust import enter, is_ours, what_would_run
 from vbisect.text import one_line
@@ -42,6 +42,7 @@ def old_run(run_dir: Path, *, trusted: bool) -> tuple[RunState, Path]:
     yes, and for one with links in it.
     """
     with signals_as_interrupt():
+        require_settings(run_dir)  # what is no run directory is told as that, whatever lies in it
         refuse_links(run_dir)
         content = read_settings(run_dir)
         settings = RunSettings.parse(content, run_dir)

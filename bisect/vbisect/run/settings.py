@@ -187,6 +187,16 @@ class RunSettings(Frozen):
         return settings
 
 
+def require_settings(run_dir: Path) -> None:
+    """Raise ``UsageError`` when ``run_dir`` is no run directory; nothing of it is read."""
+    try:
+        (run_dir / FILE_NAME).lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise UsageError(f"{run_dir} is not a run directory: it has no {FILE_NAME}.") from None
+    except OSError as error:
+        raise UsageError(f"{run_dir / FILE_NAME} cannot be read: {error.strerror}.") from None
+
+
 def read_settings(run_dir: Path) -> bytes:
     """The content of ``run.toml``; raises ``UsageError`` when ``run_dir`` is no run directory."""
     try:
