@@ -59,6 +59,10 @@ CASES = {
     "tiny model": run("--model", "tiny:gpt", said="--model tiny:gpt: the tiny models are"),
     "model path": run("--model", "{tmp}/no-model", said="config.json cannot be read"),
     "model of nobody": run("--model", "~nosuchuser/x", said="--model ~nosuchuser/x: there is no"),
+    "no model": run("--model", "", said="--model is empty"),
+    "no control": run("--control-model", "", said="--control-model is empty"),
+    "long model": run("--model", "/" + "x" * 300, said="config.json cannot be read: File name too"),
+    "long name": run("--model", "x" * 300, said="is neither a directory nor a Hugging Face id"),
     "model file": run("--model", "{tmp}/model", said="config.json is not JSON"),
     "no command": run("--probe", "command", said="--probe command needs a command after --"),
     "missing command": run("--", "/nowhere/check", said="/nowhere/check is not there"),
@@ -109,6 +113,9 @@ CASES = {
     "unknown command": Case(("bisect",), "No such command 'bisect'"),
     "results a file": run("--results", "{tmp}/file", said="--results {tmp}/file cannot be written"),
     "no run directory": Case(("run", "--resume", "{tmp}"), "{tmp} is not a run directory"),
+    "not even resumable": Case(
+        ("run", "--resume", "{tmp}/linked"), "linked is not a run directory"
+    ),
     "report of none": Case(("report", "{tmp}"), "{tmp} is not a run directory"),
     "resume with range": Case(("run", "--resume", "{tmp}", *RANGE), "leave out --from, --to"),
     "resume with options": Case(
@@ -130,6 +137,8 @@ def answers(
     for folder in ("bin", "model", "torn", "half", "results"):
         (tmp / folder).mkdir()
     (tmp / "file").touch()
+    (tmp / "linked").mkdir()
+    (tmp / "linked" / "elsewhere").symlink_to("/etc")
     (tmp / "model" / "config.json").write_text("{")
     (tmp / "torn" / "run.toml").write_text(RUN_TOML[:-4])
     (tmp / "half" / "run.toml").write_text(RUN_TOML)
@@ -231,3 +240,10 @@ def test_an_interrupt_before_the_command_line_is_read(vbisect: Vbisect) -> None:
         [sys.executable, "-c", code], env=vbisect.env, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "vbisect: interrupted\n")
+
+
+def test_no_command_is_answered_with_the_help(vbisect: Vbisect) -> None:
+    """All of it, line by line: whoever types the name alone wants to know what there is."""
+    done = vbisect()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == vbisect("--help").stdout

@@ -14,7 +14,7 @@ from vbisect.paths import cache_root, expanded, with_tilde
 from vbisect.releases import Device
 from vbisect.run.hub import hub_config
 
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_HUB_ID = re.compile(r"([\w.-]{1,96}/)?[\w.-]{1,96}")
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,11 @@ def default_model(device: Device) -> str:
 def resolve_model(name: str, device: Device, skeleton: bool) -> ResolvedModel:
     """Find or make the model and say how it has to be served.
 
-    Raises ``UsageError`` for a path that cannot be read, a tiny model that does not exist, or a
-    skeleton whose configuration cannot be had.
+    Raises ``UsageError`` for no name, a path that cannot be read, a tiny model that does not exist,
+    or a skeleton whose configuration cannot be had.
     """
+    if not name:  # as of a shell variable that is not set: another model is not what was meant
+        raise UsageError("--model is empty.")
     environment = {"VLLM_CPU_KVCACHE_SPACE": "1"} if device is Device.CPU else {}
     arguments = ["--gpu-memory-utilization", "0.4"] if device is Device.CPU else []
     if name.startswith("tiny:"):
@@ -48,7 +50,7 @@ def resolve_model(name: str, device: Device, skeleton: bool) -> ResolvedModel:
     config = None
     limited: list[Limited] = []
     path = expanded(name, "--model")
-    local = path.is_dir() or name.startswith(("/", "./", "../", "~"))
+    local = _is_folder(path) or name.startswith(("/", "./", "../", "~"))
     if local:
         config = _read_config(path)
         arguments += ["--served-model-name", path.resolve().name]
@@ -62,6 +64,13 @@ def resolve_model(name: str, device: Device, skeleton: bool) -> ResolvedModel:
         arguments=(_always(arguments), *limited),
         environment=environment,
     )
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # as of a name that is too long
+        return False
 
 
 def resolve_control(

@@ -79,7 +79,8 @@ def prepare(options: RunOptions) -> RunSettings:
         host = engine.identity if engine else host_identity()
         device = choose_device(options.device, engine)
         docker = docker_settings(docker_options, device) if engine else None
-        model = resolve_model(options.model or default_model(device), device, options.skeleton)
+        asked_model = default_model(device) if options.model is None else options.model
+        model = resolve_model(asked_model, device, options.skeleton)
         control = _control(options, model, device)
         known = known_releases(pre=options.pre)
         nightlies: Nightlies = NightlyWheels(device)
