@@ -62,11 +62,12 @@ class ImageFamily:
         created: datetime = datetime(2026, 11, 20, tzinfo=UTC),
         padding_bytes: int = 0,
         beside: Sequence[Layer] = (),
+        variables: Sequence[str] = (),
     ) -> str:
         """Push one image, under `v<version>` unless `tags` are given; its digest.
 
-        `beside` are layers of what is installed in it beside vLLM.
-
+        `beside` are layers of what is installed in it beside vLLM, `variables` further ones of its
+        configuration, `NAME=VALUE`.
         The server inside honours --host and ends itself after `LIFE_SECONDS` at the soonest.
         """
         seconds = max(behaviour.max_seconds, LIFE_SECONDS)
@@ -80,7 +81,7 @@ class ImageFamily:
             [base_layer(), *beside, _layer(version, inside, padding_bytes)],
             {
                 "Entrypoint": SERVE if number >= SERVE_SINCE else MODULE,
-                "Env": [f"PATH={PATH}", "VLLM_USAGE_SOURCE=production-docker-image"],
+                "Env": [f"PATH={PATH}", "VLLM_USAGE_SOURCE=production-docker-image", *variables],
                 "WorkingDir": "/vllm-workspace",
                 "Labels": labels,
             },

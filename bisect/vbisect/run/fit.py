@@ -19,7 +19,7 @@ from vbisect.engine import connect
 from vbisect.engine.address import engine_address
 from vbisect.engine.images import plain_http_registries, platform_of
 from vbisect.errors import HostError
-from vbisect.launch import effective_environment
+from vbisect.launch import Limited, effective_environment
 from vbisect.reasons import SkipReason, Untestable
 from vbisect.registry import ImageMissing, ImageReference, Registry, RemoteImage
 from vbisect.registry.reference import DOCKER_HUB
@@ -177,18 +177,17 @@ def _taking(
     settings: RunSettings, docker: DockerSettings, instead: dict[str, str], host: Host
 ) -> RunSettings:
     """``settings`` with other images for some releases, and a word on it."""
-    nightly = {r.version for r in settings.candidates if r.image is not None}
-    images = {v: image for v, image in instead.items() if v not in nightly}
+    newer = Limited(text=VARIANT, specifier=f">={VARIANT_SINCE}")
     note = (
         f"Driver {host.driver} does not run the usual images of {stretch(list(instead))}: taking "
-        f"their {VARIANT} variant, which has CUDA {VARIANT_CUDA}."
+        f"their {VARIANT} variant, which has CUDA {VARIANT_CUDA} (--image-variant '{newer}')."
     )
     return settings.model_copy(
         update={
-            "docker": docker.model_copy(update={"images": {**docker.images, **images}}),
+            "docker": docker.model_copy(update={"image_variant": (newer,)}),
             "candidates": tuple(
                 r.model_copy(update={"image": instead[r.version]})
-                if r.version in instead and r.version in nightly
+                if r.version in instead and r.image is not None  # pinned, as a nightly is
                 else r
                 for r in settings.candidates
             ),
