@@ -37,6 +37,7 @@ from vbisect.run.engine_choice import engine_asked
 from vbisect.run.fit import fitted
 from vbisect.run.gpus import OUTSIDE, list_gpus
 from vbisect.run.inherited import environment_notes, inherited_variables
+from vbisect.run.known_settings import not_known
 from vbisect.run.model import (
     ResolvedModel,
     default_model,
@@ -93,6 +94,7 @@ def prepare(options: RunOptions) -> RunSettings:
         told = environment_notes(inherited, engine)
         request = RangeRequest(options.start, options.end, options.skip)
         chosen = select_range(request, known, nightlies)
+    tested = [r.version for r in chosen.candidates if r.version not in chosen.excluded]
     asked = asked.with_image(_image(picture, options, model))
     pictured = asked.image is not None
     settings = RunSettings(
@@ -138,7 +140,7 @@ def prepare(options: RunOptions) -> RunSettings:
         inherited=inherited,
         boot_timeout=options.boot_timeout,
         releases_from=known.source,
-        notes=(*known.warnings, *chosen.notes, *told),
+        notes=(*known.warnings, *chosen.notes, *told, *not_known(serve_args, env, tested)),
         excluded=tuple(r.version for r in chosen.candidates if r.version in chosen.excluded),
         n_choices=asked.n_choices,
         suite=asked.suite,
