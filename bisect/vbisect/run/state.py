@@ -18,6 +18,7 @@ from vbisect.run.prior import prior_weights
 from vbisect.run.records import (
     ANY_FAILURE,
     OTHER_FAILURE,
+    Answer,
     Bug,
     EngineChoice,
     Finding,
@@ -182,8 +183,20 @@ class RunState:
         for answer in (finding.answer, *finding.changes):
             if answer is not None:
                 self._candidates(answer.last_before, answer.first_after, *answer.suspects)
+                self._possible(answer)
         self._candidates(*filter(None, (finding.tested_from, finding.tested_to)))
         return finding
+
+    def _possible(self, answer: Answer) -> None:
+        """Raise ``ValueError`` for an answer that no trials can have led to."""
+        if not {answer.last_before, answer.first_after} <= self._tested.keys():
+            raise ValueError("a side of the change was not tested")
+        low, high = self._places[answer.last_before], self._places[answer.first_after]
+        suspects = {self._places[version] for version in answer.suspects}
+        if not suspects or not suspects <= set(range(low + 1, high + 1)):
+            raise ValueError("the suspects are not between the sides")
+        if answer.exact and len(suspects) > 1:
+            raise ValueError("an exact answer has one suspect")
 
     def _asked(self, told: Iterable[VariationRecord]) -> None:
         """Raise ``ValueError`` unless all variations that are ``told`` of are the suite's."""
