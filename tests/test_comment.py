@@ -406,6 +406,9 @@ def test_the_marker_is_that_of_the_question() -> None:
     )
 
 
+CU129 = (Limited(text="cu129"),)
+
+
 @pytest.mark.parametrize(
     "changed",
     [
@@ -416,7 +419,7 @@ def test_the_marker_is_that_of_the_question() -> None:
         {"gpu_models": ("NVIDIA H20",)},
         {"latest_deps": True},
         {"failure": "returned 1 of"},
-        {"runtime": "docker", "docker": CONTAINERS.model_copy(update={"image_variant": "cu129"})},
+        {"runtime": "docker", "docker": CONTAINERS.model_copy(update={"image_variant": CU129})},
         {"runtime": "docker", "docker": CONTAINERS.model_copy(update={"memory": 10**10})},
     ],
     ids=str,

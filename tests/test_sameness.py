@@ -8,14 +8,16 @@ import pytest
 
 from made import VERSIONS, releases, settings
 from vbisect.launch import Limited
+from vbisect.launch.engine_version import EngineAsked
 from vbisect.probes import CommandSettings, NChoicesSettings, SuiteSettings
 from vbisect.probes.n_choices import Endpoint
 from vbisect.probes.suite import variations
+from vbisect.reasons import SkipReason
 from vbisect.releases import Device
 from vbisect.report.comment import marker
 from vbisect.run.docker_settings import DockerSettings
 from vbisect.run.sameness import trial_key
-from vbisect.run.settings import RunSettings
+from vbisect.run.settings import RunSettings, Unfit
 from vbisect.search import Find
 
 VERSION = "0.30.0"
@@ -39,6 +41,9 @@ SETTINGS: dict[str, tuple[Any, tuple[bool, bool]]] = {
     "failure": ("returned 1 of", BOTH),
     "max_skips": (3, NEITHER),
     "fresh": (True, NEITHER),
+    "engine": (EngineAsked.V0, (False, True)),  # a record tells which one its trial asked for
+    "try_all": (True, NEITHER),
+    "unfit": ((Unfit(version=VERSION, reason=SkipReason.DRIVER_TOO_OLD, detail="old"),), NEITHER),
     "confidence": (0.99, NEITHER),
     "jobs": (4, NEITHER),
     "tensor_parallel": (8, BOTH),
@@ -63,6 +68,7 @@ SETTINGS: dict[str, tuple[Any, tuple[bool, bool]]] = {
     "log_args": ((Limited(text="--enable-log-requests"),), TRIAL),
     "serve_args": ((Limited(text="--enforce-eager"),), BOTH),
     "env": ((Limited(text="A=1"),), BOTH),
+    "inherited": ((Limited(text="A=1"),), BOTH),
     "boot_timeout": (60.0, NEITHER),
     "releases_from": ("catalogue", NEITHER),
     "notes": (("a note",), NEITHER),
@@ -80,7 +86,7 @@ SETTINGS: dict[str, tuple[Any, tuple[bool, bool]]] = {
 OF_CONTAINERS: dict[str, tuple[Any, tuple[bool, bool]]] = {
     "host": ("ssh://user@gpu01", NEITHER),
     "image_repo": ("mirror/vllm", (False, True)),
-    "image_variant": ("cu129", (False, True)),
+    "image_variant": ((Limited(text="cu129"),), (False, True)),
     "images": ({VERSION: "my/vllm:patched"}, (False, True)),
     "gpus": ("0,1", TRIAL),
     "memory": (10**10, BOTH),
