@@ -108,9 +108,9 @@ def test_containers_say_what_they_received(found: tuple[Done, OnEngine]) -> None
     done, _ = found
     tested = {v: t for v, t in done.trials.items() if t["outcome"] != "skip"}
     assert min(tested, key=done.json["candidates"].index) == "0.7.3"
-    for version, trial in tested.items():
+    for trial in tested.values():
         assert trial["parameters"]["sentence"] == "received n=4"
-        assert trial["engine"] == ("V0" if version == "0.7.3" else "V1")
+        assert trial["engine"] == "V1", "0.7.3 was booted with it too, to compare like with like"
         assert trial["size_bytes"] > 2**20, "the unpacked image"
 
 

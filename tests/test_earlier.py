@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from made import TOKEN, VERSIONS, failed, passed, settings, skipped
+from made import TOKEN, VERSIONS, failed, passed, releases, settings, skipped
 from vbisect.launch import Limited
 from vbisect.locks import file_lock
 from vbisect.probes import CommandSettings, Endpoint, FailureKind, NChoicesSettings
@@ -265,6 +265,34 @@ def test_a_variable_passed_on_by_name(tmp_path: Path, monkeypatch: pytest.Monkey
     assert found(tmp_path, env=elsewhere) is None
     write_run(tmp_path, "plain")
     assert found(tmp_path, env=elsewhere) is not None
+
+
+def test_a_trial_counts_for_the_engine_that_ran(tmp_path: Path) -> None:
+    """Whatever was asked for; what a release does by itself is only what it did unasked."""
+    ran = {
+        "0.7.3": ("V0", None),
+        "0.8.5": ("V1", "V1"),
+        "0.9.0": ("V1", None),
+        "0.32.0": ("V1", None),
+    }
+    told = [
+        built(passed(v), engine=engine, engine_asked=asked) for v, (engine, asked) in ran.items()
+    ]
+    world = {"candidates": releases(ran)}
+    write_run(tmp_path, "a", told, **world)
+    counts = {
+        engine: [
+            v
+            for v in ran
+            if EarlierTrials(tmp_path, settings(**world), tmp_path / "own").find(v, DIGEST, engine)
+        ]
+        for engine in (None, "V0", "V1")
+    }
+    assert counts == {
+        None: ["0.7.3", "0.9.0", "0.32.0"],
+        "V0": ["0.7.3"],
+        "V1": ["0.8.5", "0.9.0", "0.32.0"],
+    }
 
 
 def test_a_check_that_was_changed_is_another_probe(tmp_path: Path) -> None:

@@ -264,3 +264,19 @@ def test_each_engine_is_another_question() -> None:
     asked = [marker(settings(engine=engine)) for engine in EngineAsked]
     assert len(set(asked)) == len(asked)
     assert marker(settings(candidates=releases())) == asked[0]
+
+
+def test_a_plan_reckons_with_the_other_engine(over: Over) -> None:
+    """The boots that may be needed to find out which engine the question is about."""
+    vbisect = over(every("0.7.3 0.8.0 0.11.0 0.12.0"))
+    cpu = ("--device", "cpu", "--json", "--results", str(vbisect.results))
+    most = {}
+    for engine in ("auto", "v1"):
+        done = vbisect("plan", "--from", "0.7.3", "--to", "0.12.0", "--engine", engine, *cpu)
+        plan = json.loads(done.stdout)
+        most[engine] = plan["boots_worst"]
+        assert any("0.7.3 has two engines" in n for n in plan["notes"]) == (engine == "auto")
+    assert most["auto"] > most["v1"]
+    done = vbisect.run("--from", "0.7.3", "--to", "0.12.0")
+    assert done.returncode == 0
+    assert counts(done.run_dir, "trial_started").total() <= most["auto"]

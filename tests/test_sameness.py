@@ -21,7 +21,7 @@ from vbisect.run.settings import RunSettings, Unfit
 from vbisect.search import Find
 
 VERSION = "0.30.0"
-NEITHER, TRIAL, BOTH = (False, False), (True, False), (True, True)
+NEITHER, TRIAL, QUESTION, BOTH = (False, False), (True, False), (False, True), (True, True)
 CONTAINERS = DockerSettings(image_repo="vllm/vllm-openai", gpus="all")
 
 # Every setting, another value than a plain run has, and whether a trial or a question with it is
@@ -41,7 +41,7 @@ SETTINGS: dict[str, tuple[Any, tuple[bool, bool]]] = {
     "failure": ("returned 1 of", BOTH),
     "max_skips": (3, NEITHER),
     "fresh": (True, NEITHER),
-    "engine": (EngineAsked.V0, (False, True)),  # a record tells which one its trial asked for
+    "engine": (EngineAsked.V1, QUESTION),  # of a trial its record tells which one it is
     "try_all": (True, NEITHER),
     "unfit": ((Unfit(version=VERSION, reason=SkipReason.DRIVER_TOO_OLD, detail="old"),), NEITHER),
     "confidence": (0.99, NEITHER),
@@ -85,13 +85,13 @@ SETTINGS: dict[str, tuple[Any, tuple[bool, bool]]] = {
 # Of containers: the digest says which build it is, so that where it came from is no other trial.
 OF_CONTAINERS: dict[str, tuple[Any, tuple[bool, bool]]] = {
     "host": ("ssh://user@gpu01", NEITHER),
-    "image_repo": ("mirror/vllm", (False, True)),
-    "image_variant": ((Limited(text="cu129"),), (False, True)),
-    "images": ({VERSION: "my/vllm:patched"}, (False, True)),
+    "image_repo": ("mirror/vllm", QUESTION),
+    "image_variant": ((Limited(text="cu129"),), QUESTION),
+    "images": ({VERSION: "my/vllm:patched"}, QUESTION),
     "gpus": ("0,1", TRIAL),
     "memory": (10**10, BOTH),
     "build": ("auto", NEITHER),
-    "base_image": ("debian:12", (False, True)),
+    "base_image": ("debian:12", QUESTION),
     "disk_budget": (10**12, NEITHER),
     "pull_timeout": (60.0, NEITHER),
 }

@@ -98,6 +98,7 @@ Options = st.builds(
     model=st.just("org/model"),
     control_model=st.sampled_from([None, "org/other"]),
     skeleton=st.booleans(),
+    engine=st.sampled_from(["auto", "v0", "v1", "both"]),
     device=st.just("cpu"),
     runtime=st.just("venv"),
     serve_args=st.lists(

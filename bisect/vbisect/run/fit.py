@@ -93,12 +93,12 @@ def image_refusal(
     """Why ``host`` cannot run an image, by the image's own configuration."""
     if settings.try_all or settings.device is Device.CPU:
         return None
-    given = effective_environment(settings.env, version)
+    given = effective_environment(settings.variables, version)
     return refusal(image_needs(version, image.variables, given), host)
 
 
 def _unfit_wheels(settings: RunSettings, host: Host) -> dict[str, Untestable]:
-    given = {v: effective_environment(settings.env, v) for v in settings.versions}
+    given = {v: effective_environment(settings.variables, v) for v in settings.versions}
     needs = [wheel_needs(v, settings.device, given[v]) for v in settings.versions]
     host = replace(host, pythons=pythons_here(need.python for need in needs))
     return {need.version: why for need in needs if (why := refusal(need, host))}
@@ -150,7 +150,7 @@ def _with_images(
 
 def _needs(settings: RunSettings, release: Release, image: str, ask: _Ask) -> Needs | None:
     """What an image asks: by the catalogue where it is official, else by its configuration."""
-    given = effective_environment(settings.env, release.version)
+    given = effective_environment(settings.variables, release.version)
     reference, usual = ImageReference.parse(image), f"v{release.version}"
     official = reference.name == default_image_repo(Device.CUDA)
     if official and (reference.tag or "").startswith(usual):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from vbisect.builds.image_store import ImageStore
 from vbisect.engine import Disk, connect
 from vbisect.engine.images import plain_http_registries, platform_of
 from vbisect.errors import HostError
+from vbisect.launch.engine_version import engines_of
 from vbisect.registry import (
     ImageMissing,
     ImageReference,
@@ -24,13 +26,15 @@ from vbisect.registry import (
 from vbisect.registry.reference import DOCKER_HUB
 from vbisect.releases.image_tags import listed
 from vbisect.run.earlier import EarlierTrials
+from vbisect.run.engine_choice import is_chosen
 from vbisect.run.fit import host_of, image_refusal
 from vbisect.run.forecast import foresee
-from vbisect.run.rehearsal import Stage
+from vbisect.run.rehearsal import Stage, rehearse
 from vbisect.run.runtimes.venv import installed
 from vbisect.run.settings import RunSettings
 from vbisect.run.state import RunState
 from vbisect.run.times import Times, learn
+from vbisect.search import Outcome
 
 if TYPE_CHECKING:
     from vbisect.engine.connection import Engine
@@ -226,6 +230,7 @@ def _reckon(
         jobs=settings.jobs,
     )
     sight = foresee(stage, lambda booted: _bytes_of(downloads[versions[i]] for i in booted))
+    more = _for_the_other_engine(settings, stage)
     return Plan(
         versions=versions,
         testable=len(stage.testable),
@@ -233,22 +238,47 @@ def _reckon(
         there=tuple(v for v in versions if downloads[v].there),
         missing=tuple(missing),
         unfit=unfit,
-        boots_worst=sight.boots_most * in_a_trial,
+        boots_worst=(sight.boots_most + more.boots) * in_a_trial,
         boots_mean=round(sight.boots_mean * in_a_trial, 1),
         download_worst=int(sight.bytes_most) if sizes_known else None,
         download_mean=int(sight.bytes_mean) if sizes_known else None,
         disk_worst=int(sight.bytes_most * USUAL_UNPACKED) if sizes_known else None,
         disk_free=disk.free if disk else None,
         disk_budget=settings.docker.disk_budget if settings.docker else None,
-        seconds_worst=int(sight.seconds_most),
+        seconds_worst=int(sight.seconds_most + more.seconds),
         seconds_mean=int(sight.seconds_mean),
         fetch=times.fetch,
         boot=times.boot,
         request=times.request,
         learnt_from=sum(spent.boot is not None for spent in times.earlier),
-        notes=notes,
+        notes=(*notes, *more.notes),
         counted=counted,
     )
+
+
+@dataclass(frozen=True)
+class _More:
+    """What a run may take beyond the search for one engine."""
+
+    boots: int = 0
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+
+
+def _for_the_other_engine(settings: RunSettings, stage: Stage) -> _More:
+    """All that a search without a change takes, and the older end once more."""
+    if settings.engine.only is not None or not stage.testable:
+        return _More()
+    oldest = settings.versions[stage.testable[0]]
+    if len(engines_of(oldest)) == 1 or is_chosen(settings.variables, oldest):
+        return _More()
+    alike = rehearse(stage, dict.fromkeys(stage.testable, Outcome.PASS))
+    note = (
+        f"{oldest} has two engines: where the ends do not run the same, or all passes, it is "
+        f"booted with the other one too, and the search goes on with the one that fails. At most "
+        f"{alike.boots + 1} of the boots are for that."
+    )
+    return _More(alike.boots + 1, alike.seconds + stage.costs.boot, (note,))
 
 
 def _bytes_of(downloads: Iterable[Download]) -> int:
