@@ -316,6 +316,15 @@ def test_what_comes_and_what_changes_its_default_is_told() -> None:
     assert told_of(many)["n"][0] == "0.19.0"
 
 
+def test_the_form_of_an_argument_is_told_where_it_changes() -> None:
+    """Both forms between: whoever upgrades can change it on the way."""
+    arguments = (Limited(text="--limit-mm-per-prompt image=2"),)
+    steps = upgrade_of(known("0.8.4", "0.10.0", arguments=arguments)).steps
+    told = {s.since: s.text for s in steps if s.name == "--limit-mm-per-prompt"}
+    assert list(told) == ["0.8.5", "0.10.0"]
+    assert ("JSON too" in told["0.8.5"], "JSON only" in told["0.10.0"]) == (True, True)
+
+
 def test_the_engine_that_ran_is_told_before_the_default() -> None:
     """0.8.5 can fall back to V0; what its log says counts."""
     state = known("0.8.5", "0.12.0")
