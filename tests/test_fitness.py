@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from vbisect.releases.fitness import (
     refusal,
     wheel_needs,
 )
+from vbisect.run.fit import pythons_here
 
 H20 = Card("NVIDIA H20", "nvidia", (9, 0))
 RTX_4090 = Card("NVIDIA GeForce RTX 4090", "geforce", (8, 9))
@@ -101,6 +103,15 @@ def test_wheels_by_machine_and_python() -> None:
     assert why("0.33.0", OLD) is SkipReason.DRIVER_TOO_OLD, "a wheel needs a driver as an image"
 
 
+def test_pythons_are_looked_for_where_no_other_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    """uv downloads what is missing unless it may not; what vbisect runs on is there."""
+    monkeypatch.setenv("UV_PYTHON_DOWNLOADS", "automatic")
+    assert pythons_here([">=3.99"]) is None
+    monkeypatch.setenv("UV_PYTHON_DOWNLOADS", "never")
+    assert pythons_here([">=3.9", None]) is None, "the one that runs vbisect does"
+    assert platform.python_version() in (pythons_here([">=3.99"]) or ())
+
+
 def test_what_is_not_known_excludes_nothing() -> None:
     """Another machine's driver, an image that says nothing, a requirement that is none."""
     assert {judged(Host(), version) for version in catalogue()} == {None}
@@ -157,22 +168,22 @@ def test_a_plan_says_what_the_host_cannot_run(
     vbisect: Vbisect, gpu_host: Callable[..., dict[str, str]]
 ) -> None:
     """``--device auto`` sees the GPUs by NVML; on a newer driver all can be tried."""
-    asked = ("plan", *WHEELS, "--from", "0.7.3", "--to", "0.33.0")
+    asked = ("plan", *WHEELS, "--from", "0.18.0", "--to", "0.22.0", "--confidence", "0.5")
     host = gpu_host("565.57.01", 12070)
     old = json.loads(vbisect(*asked, "--json", **host).stdout)
-    assert (old["testable"], len(old["unfit"])) == (32, 19)
+    assert (old["testable"], len(old["unfit"])) == (4, 5)
     assert set(old["unfit"].values()) == {
         "driver too old: CUDA 13.0 needs driver 580, this one is 565.57.01"
     }
     words = vbisect(*asked, **host).stdout
     assert "device cuda" in words
-    assert "51, 0.7.3 to 0.33.0, 19 that this host cannot run" in words
-    assert "not here:   0.20.0 to 0.33.0 (19 releases): driver too old: CUDA 13.0" in words
+    assert "9, 0.18.0 to 0.22.0, 5 that this host cannot run" in words
+    assert "not here:   0.20.0 to 0.22.0 (5 releases): driver too old: CUDA 13.0" in words
     tried = json.loads(vbisect(*asked, "--json", "--try-all", **host).stdout)
-    assert (tried["testable"], tried["unfit"]) == (51, {})
+    assert (tried["testable"], tried["unfit"]) == (9, {})
     assert tried["boots_worst"] >= old["boots_worst"]
     new = json.loads(vbisect(*asked, "--json", **gpu_host("580.65.06", 13000)).stdout)
-    assert (new["testable"], new["unfit"]) == (51, {})
+    assert (new["testable"], new["unfit"]) == (9, {})
 
 
 def test_a_run_installs_nothing_that_cannot_run(
@@ -192,6 +203,13 @@ def test_a_run_installs_nothing_that_cannot_run(
     began = {e["version"] for e in events(done.run_dir) if e["event"] == "trial_started"}
     assert not began & skipped.keys()
     assert "--try-all" not in replay(vbisect, done.run_dir)
+    # killed while those were being recorded
+    journal = done.run_dir / "journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    first = next(i for i, line in enumerate(lines) if b'"trial_finished"' in line)
+    journal.write_bytes(b"".join(lines[: first + 1]))
+    resumed = vbisect.resume(done.run_dir, **host)
+    assert {v for v, t in resumed.trials.items() if t["outcome"] == "skip"} == skipped.keys()
     tried = vbisect(*asked, "--try-all", "--fresh", **host)
     assert tried.trials["0.21.0"]["outcome"] == "pass"
     assert "--try-all" in replay(vbisect, tried.run_dir)

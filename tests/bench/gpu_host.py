@@ -6,8 +6,8 @@ driver's library. It runs the documented first command with ``--try-all``, which
 before, and without; and with the ``cu129`` images too. The last line is JSON.
 
 A pull is an image that was waited for; beside those, more or less of others is pulled ahead.
-Virtual minutes are those of a real host: eight for a pull, two and a half for a boot, one after the
-other.
+Virtual minutes are those of a real host: eight for a pull, two and a half for a boot, one after
+the other.
 """
 
 from __future__ import annotations

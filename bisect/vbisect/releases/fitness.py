@@ -159,9 +159,8 @@ def official_needs(version: str, variant: str, variables: Mapping[str, str]) -> 
 
 def image_needs(version: str, image: Mapping[str, str], variables: Mapping[str, str]) -> Needs:
     """What an image asks that has the variables ``image`` in its own configuration."""
-    numbers = image.get("CUDA_VERSION", "").split(".")
-    known = len(numbers) > 1 and all(number.isdecimal() for number in numbers[:2])
-    cuda = ".".join(numbers[:2]) if known else None
+    named = re.match(r"[0-9]{1,3}\.[0-9]{1,3}(?=\.|$)", image.get("CUDA_VERSION", ""))
+    cuda = named[0] if named else None
     return _image_needs(version, cuda, image.get("NVIDIA_REQUIRE_CUDA", ""), variables)
 
 

@@ -112,9 +112,11 @@ def pythons_here(wanted: Iterable[str | None]) -> tuple[str, ...] | None:
     if os.environ.get("UV_PYTHON_DOWNLOADS") not in ("never", "manual"):
         return None
     words = ["python", "list", "--only-installed", "--output-format", "json"]
-    listed = run_uv(words, directory=Path.cwd())
+    listed = run_uv(words, directory=Path("/"))
+    text = listed.output[max(0, listed.output.find("[{")) :]  # warnings come first
     try:
-        return (own, *(str(Version(found["version"])) for found in json.loads(listed.output)))
+        found = json.JSONDecoder().raw_decode(text)[0]
+        return tuple(dict.fromkeys([own, *(str(Version(p["version"])) for p in found)]))
     except (ValueError, TypeError, KeyError):
         return None
 

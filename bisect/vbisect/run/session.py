@@ -103,14 +103,14 @@ class _Session:
         self.emit(EventKind.RUN_STARTED, vbisect=__version__, argv=_argv())
         for note in self._state.settings.notes:
             self.emit(EventKind.NOTE, text=note)
-        for record in unfit_records(self._state.settings, self._run_dir):
-            self.emit(
-                EventKind.TRIAL_FINISHED, record=record.model_dump(mode="json", by_alias=True)
-            )
 
     def work(self) -> RunState:
         """Test until the search is over, the user stops it, or the host gives out."""
         try:
+            for record in unfit_records(self._state, self._run_dir):
+                self.emit(
+                    EventKind.TRIAL_FINISHED, record=record.model_dump(mode="json", by_alias=True)
+                )
             with self._runtime() as runtime, Teardown(overlapped=runtime.stops_beside) as teardown:
                 slots, notes = find_room(self._state.settings)
                 for note in notes:

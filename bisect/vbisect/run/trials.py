@@ -25,7 +25,6 @@ from vbisect.run.journal import EventKind
 from vbisect.run.model import see_to_model
 from vbisect.run.records import ControlRecord, Partial, Seconds, TrialRecord, TrialSpec
 from vbisect.run.runtimes import Fetched, Runtime
-from vbisect.run.settings import RunSettings
 from vbisect.run.slots import Slot, SlotPool
 from vbisect.run.state import RunState
 from vbisect.run.teardown import Teardown
@@ -385,15 +384,17 @@ def _lost_if_killed(record: TrialRecord | ControlRecord, again: bool) -> None:
         raise _ServerKilled(f"The server was lost: {record.detail}.")
 
 
-def unfit_records(settings: RunSettings, run_dir: Path) -> list[TrialRecord]:
+def unfit_records(state: RunState, run_dir: Path) -> list[TrialRecord]:
     """The skips of what the host cannot run, but for what it has run before all the same."""
+    settings = state.settings
+    known = {*settings.excluded, *state.records, *state.partial, *state.judged}
     earlier = EarlierTrials(run_dir.parent, settings, run_dir)
     return [
         TrialRecord(
             version=unfit.version, outcome=Outcome.SKIP, reason=unfit.reason, detail=unfit.detail
         )
         for unfit in settings.unfit
-        if unfit.version not in settings.excluded and not earlier.may_find(unfit.version)
+        if unfit.version not in known and not earlier.may_find(unfit.version)
     ]
 
 
