@@ -65,6 +65,8 @@ CASES = {
     "long name": run("--model", "x" * 300, said="is neither a directory nor a Hugging Face id"),
     "model file": run("--model", "{tmp}/model", said="config.json is not JSON"),
     "no command": run("--probe", "command", said="--probe command needs a command after --"),
+    "empty command": run("--", said="Invalid value for --: no command follows it"),
+    "yes to nothing": run("--yes", said="Invalid value for --yes: it is for --from-issue"),
     "missing command": run("--", "/nowhere/check", said="/nowhere/check is not there"),
     "specifier": run("--serve-arg", "--x; >=zero", said="'>=zero' is not a version specifier"),
     "env secret": run("--env", "HF_TOKEN=hf_abcdefgh", said="secrets are not recorded"),

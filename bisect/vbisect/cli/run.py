@@ -201,6 +201,10 @@ def run(
     else:
         if trust:
             raise typer.BadParameter("it is for --resume", param_hint="--trust")
+        if yes and from_issue is None:
+            raise typer.BadParameter("it is for --from-issue", param_hint="--yes")
+        if command is None and sys.argv[-1] == "--":  # a variable of the shell that is not set
+            raise typer.BadParameter("no command follows it", param_hint="--")
         options = RunOptions(
             start=start or "",
             end=end or "",
