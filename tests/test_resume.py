@@ -255,7 +255,9 @@ def test_a_damaged_line_is_named(vbisect: Vbisect, killed: Path, damage: bytes) 
 def test_a_run_directory_belongs_to_one_vbisect(vbisect: Vbisect, index: PackageIndex) -> None:
     started = vbisect.start(*RUN)
     run_dir = started.until(seen("build_ready", "80.2"))
+    os.kill(started.process.pid, signal.SIGSTOP)  # it is still at work then, however slow the other
     second = vbisect.resume(run_dir)
+    os.kill(started.process.pid, signal.SIGCONT)
     assert (second.returncode, second.stdout) == (2, "")
     assert second.stderr == f"vbisect: Another vbisect is at work on {run_dir}.\n"
     done = started.end()
