@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from packaging.version import Version
 
@@ -41,6 +41,8 @@ BAD, GOOD = Behaviour(fail_rate={"chat": 1.0}), Behaviour()
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 
 
+@example(datetime(2025, 5, 1), None)  # between 0.8.5 and 0.8.5.post1
+@example(datetime(2025, 5, 29), None)  # between 0.9.0 and 0.9.0.1
 @given(
     st.datetimes(datetime(2024, 1, 1), datetime(2027, 1, 1)),
     st.sampled_from(["0.27.1rc1.dev949", "1.0.0.dev0", "0.33.1.dev3", "0.8.5.dev77", None]),

@@ -38,8 +38,11 @@ def nightly_version(
         if right:
             return str(own)
     local = f"+g{commit[:9]}" if commit else ""
-    following = f"{newest.major}.{newest.minor}.{newest.micro + 1}"
-    return f"{following}.dev{made.astimezone(UTC):%Y%m%d%H%M}{local}"
+    day = f"dev{made.astimezone(UTC):%Y%m%d%H%M}{local}"
+    name = f"{newest.major}.{newest.minor}.{newest.micro + 1}.{day}"
+    if any(newest < version < Version(name) for version in final):  # as 0.8.5.post1, 0.9.0.1
+        name = f"{newest.base_version}.post{(newest.post or 0) + 1}.{day}"
+    return name
 
 
 def commit_in(version: Version, commit: str) -> bool:
