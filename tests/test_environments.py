@@ -25,6 +25,7 @@ from vbisect.builds.environment import MARKER, EnvironmentRequest, held_environm
 from vbisect.locks import file_lock
 from vbisect.reasons import SkipReason, Untestable
 from vbisect.releases import Device, Wheel, catalogue
+from vbisect.releases.fitness import Host, refusal, wheel_needs
 from vbisect.releases.pythons import pythons_of
 
 QUICK = ("--confidence", "0.6")
@@ -121,6 +122,10 @@ def test_a_release_takes_the_pythons_that_its_dependencies_have(version: str, ta
     stated = catalogue()[version].requires_python
     allowed = SpecifierSet(pythons_of(version, stated))
     assert ("3.13.0" in allowed, "3.12.1" in allowed) == (takes, True)
+    # so that such a release is skipped before anything is fetched
+    host = Host(pythons=("3.13.0",))
+    refused = refusal(wheel_needs(version, Device.CUDA, {}), host)
+    assert (refused is None) == takes
 
 
 def test_without_a_python_that_fits_the_release_is_skipped_with_that_reason(

@@ -21,6 +21,7 @@ from vbisect.releases.cuda import (
     listed_branches,
     usual_requirement,
 )
+from vbisect.releases.pythons import pythons_of
 from vbisect.releases.release import Device
 from vbisect.text import one_line
 
@@ -133,13 +134,14 @@ def stretch(versions: Sequence[str]) -> str:
 def wheel_needs(version: str, device: Device, variables: Mapping[str, str]) -> Needs:
     """What a release's wheel asks; ``variables`` are those that its server is given."""
     entry = catalogue().get(version)
+    python = pythons_of(version, entry.requires_python) if entry else None
     if entry is None or device is Device.CPU:
-        return Needs(version, python=entry.requires_python if entry else None)
+        return Needs(version, python=python)
     return Needs(
         version,
         cuda=entry.cuda,
         forward=_compatible(version, variables, otherwise=False),
-        python=entry.requires_python,
+        python=python,
         since_on={"aarch64": _ARM_WHEELS_SINCE},
     )
 
