@@ -16,6 +16,7 @@ from standin.index import PackageIndex
 from vbisect.errors import HostError, UsageError
 from vbisect.launch import Limited
 from vbisect.reasons import CAN_PASS, SkipReason
+from vbisect.run import hub_access
 from vbisect.run.docker_settings import DockerSettings
 from vbisect.run.hub_access import see_to_access
 from vbisect.run.journal import EventKind
@@ -275,6 +276,17 @@ def test_a_model_of_files_needs_no_hub(
     assert access(hub, "/models/mine", monkeypatch) == []
     assert access(hub, "~/models/mine", monkeypatch) == []
     assert hub.asked == []
+
+
+def test_a_hub_that_never_answers_is_not_waited_for(
+    hub: HubApi, no_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked twice, as a slow moment is no outage."""
+    hub.hangs = True
+    monkeypatch.setattr(hub_access, "_SECONDS", 0.5)
+    with pytest.raises(HostError, match=r"cannot be reached: no answer within 0\.5 s"):
+        access(hub, "org/open", monkeypatch)
+    assert len(hub.asked) == 2
 
 
 def test_containers_may_have_another_network(

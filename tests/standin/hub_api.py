@@ -46,6 +46,7 @@ class HubApi:
         """Each request: who, method and path."""
         self.closing = threading.Event()
         self.hangs = False
+        """It takes requests and never answers one."""
 
     def __enter__(self) -> HubApi:
         """Start serving."""

@@ -284,10 +284,12 @@ class Trials:
         """Have the builds fetched of what is under trial, then of what may come after it."""
         settings = self._state.settings
         seen = self._seen(frozenset(self._under_trial))
-        costs = self._costs()
-        following = likely_after(
-            self._state.aim, seen, costs, jobs=settings.jobs, depth=self._runtime.lookahead
-        )
+        with self._lock:
+            compared = end_to_compare(self._state, seen)
+        aim, costs, depth = self._state.aim, self._costs(), self._runtime.lookahead
+        following: Iterable[int] = [compared] if compared is not None else []
+        if compared is None:
+            following = likely_after(aim, seen, costs, jobs=settings.jobs, depth=depth)
         wanted = [*self._under_trial, *(i for i in following if i not in self._under_trial)]
         self._runtime.expect([settings.candidates[i] for i in wanted], self._worth_keeping())
 
