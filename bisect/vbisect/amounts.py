@@ -16,4 +16,4 @@ Timeout = Annotated[float, Field(gt=0, le=MOST)]
 
 def sized(size: int) -> str:
     """``size`` bytes for people."""
-    return f"{size / 1e9:.2f} GB" if size >= 10**8 else f"{size / 1e6:.1f} MB"
+    return f"{size / 1e9:.2f} GB" if size >= 10**9 else f"{size / 1e6:.1f} MB"

@@ -161,8 +161,7 @@ def main() -> None:
     files = {file.rfilename: file for file in info.siblings or ()}
     wanted = chosen(list(files))
     total = sum(files[name].size or 0 for name in wanted)
-    lfs = {name: dict(files[name].lfs or {}) for name in wanted}
-    names = {str(lfs[name].get("sha256") or files[name].blob_id) for name in wanted}
+    names = {getattr(files[n].lfs, "sha256", None) or str(files[n].blob_id) for n in wanted}
     cache = Path(constants.HF_HUB_CACHE)
     blobs = cache / ("models--" + model.replace("/", "--")) / "blobs"
     progress = Progress(blobs, names, total)
