@@ -114,6 +114,26 @@ def test_its_own_comment_is_found_on_any_page(poster: Poster) -> None:
     assert poster.server.count("GET", "/comments") == 3
 
 
+OLDER_MARKER = "<!-- vbisect: 38be6141b8b69b2d11f61480a97de03d -->"
+"""As an older vbisect began a comment on the recorded run, on whatever it ran."""
+
+
+@pytest.mark.parametrize(("ran", "edited"), [("--device cpu", True), ("--device cuda", False)])
+def test_an_older_comment_is_edited_where_it_tells_the_same(
+    poster: Poster, ran: str, edited: bool
+) -> None:
+    """Its marker leaves out the device; then it has today's, and a later comment goes before it."""
+    body = to_comment(load_state(poster.run_dir)[0], poster.run_dir).body
+    older = "\n".join([OLDER_MARKER, *body.split("\n")[1:]]).replace("--device cpu", ran)
+    poster.server.comment(REPOSITORY, 17173, "operator", older)
+    assert poster().returncode == 0
+    assert poster().returncode == 0
+    begun = [comment.split("\n")[0] for comment in poster.comments]
+    today = body.split("\n")[0]
+    assert begun == ([today] if edited else [OLDER_MARKER, today])
+    assert len(poster.writes) == 1
+
+
 def test_others_cannot_have_their_comment_edited(poster: Poster) -> None:
     """A second author writes a comment of their own."""
     assert poster().returncode == 0
