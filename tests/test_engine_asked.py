@@ -280,3 +280,20 @@ def test_a_plan_reckons_with_the_other_engine(over: Over) -> None:
     done = vbisect.run("--from", "0.7.3", "--to", "0.12.0")
     assert done.returncode == 0
     assert counts(done.run_dir, "trial_started").total() <= most["auto"]
+
+
+def test_several_at_once_go_on_with_one_engine(over: Over) -> None:
+    """What still runs when the ends are known is waited for; nothing of another engine counts."""
+    vbisect = over(every("0.7.3 0.8.0 0.8.5 0.9.0 0.11.0"))
+    done = vbisect.run("--from", "0.7.3", "--to", "0.11.0", "--jobs", "3", "--n", "2")
+    assert done.returncode == 0, done.stderr
+    assert done.json["message"].startswith("fixed in 0.8.0 for V1; 0.7.3 is the last failing")
+    assert set(engines(done).values()) == {"V1"}
+    begun, told = set(), events(done.run_dir)
+    for event in told:
+        if event["event"] == "trial_started":
+            begun.add(event["version"])
+        elif event["event"] in ("trial_finished", "trial_given_up"):
+            begun.discard(event.get("version") or event["record"]["version"])
+        assert event["event"] != "engine_chosen" or not begun
+    assert chosen(done.run_dir) == [("V1", False), ("V1", True)]
