@@ -12,7 +12,7 @@ from vbisect.errors import UsageError
 from vbisect.launch import Limited
 from vbisect.launch.container_settings import command_line
 from vbisect.releases import Device, Release
-from vbisect.releases.cuda import DriverFit, driver_fit, driver_needed
+from vbisect.releases.cuda import DriverFit, driver_fit, driver_needed, driver_of
 from vbisect.run.docker_settings import (
     DockerSettings,
     parse_gpus,
@@ -195,6 +195,7 @@ def test_what_a_driver_can_run(driver: str, cuda: str, fit: DriverFit) -> None:
 
 
 def test_a_driver_is_named_as_nvidia_names_it() -> None:
-    assert [driver_needed(cuda) for cuda in ("12.1", "12.9", "13.0", "14.0")] == [
-        *("530.30.02", "575.51.03", "580.65.06", "unknown")
-    ]
+    cudas = ("12.1", "12.9", "13.0", "14.0")
+    came_with = ["530.30.02", "575.51.03", "580.65.06", "unknown"]
+    assert [driver_of(cuda) for cuda in cudas] == came_with
+    assert [driver_needed(cuda) for cuda in cudas] == ["525.60.13", "525.60.13", "580", "unknown"]

@@ -83,6 +83,11 @@ def driver_fit(driver: str, cuda: str) -> DriverFit:
         return DriverFit.UNKNOWN
 
 
+def driver_of(cuda: str) -> str:
+    """The driver a CUDA version came with, ``unknown`` where that is not known."""
+    return _OLDEST_DRIVER.get(cuda, "unknown")
+
+
 def driver_needed(cuda: str) -> str:
     """The oldest driver that runs a CUDA version; ``unknown`` where that is not known."""
     return _OLDEST_OF_MAJOR.get(int(cuda.partition(".")[0]), "unknown")

@@ -11,7 +11,7 @@ from packaging.version import Version
 
 from vbisect.releases import CatalogueEntry, Device, catalogue
 from vbisect.releases.changes import Changes, Setting, changes
-from vbisect.releases.cuda import driver_needed
+from vbisect.releases.cuda import driver_of
 from vbisect.report.upgrade.used import used_arguments, used_variables
 from vbisect.run.state import RunState
 
@@ -129,7 +129,7 @@ def _has_the_usual_cuda(state: RunState, versions: list[str]) -> bool:
 
 _VALUES: dict[str, Callable[[CatalogueEntry], str]] = {
     "CUDA": lambda entry: entry.cuda,
-    "GPU driver, as CUDA's": lambda entry: driver_needed(entry.cuda),
+    "GPU driver, as CUDA's": lambda entry: driver_of(entry.cuda),
     "torch": lambda entry: entry.torch,
     "Python": lambda entry: entry.requires_python,
 }
