@@ -23,7 +23,7 @@ from vbisect.launch.signs import SPINNING, Counters, Patience, tree_counters
 from vbisect.reasons import SkipReason, Untestable
 
 NAME = "org/model"
-SIZE = 6_000_000
+SIZE = 9_000_000
 LOADS = Behaviour(loads_weights=True)
 FAILS = Behaviour(loads_weights=True, fail_rate={"chat": 1.0})
 RELEASES = {
@@ -86,7 +86,7 @@ def test_a_download_longer_than_the_boot_timeout_is_fetched_once(
     vbisect: Vbisect, hub: ModelHub
 ) -> None:
     """It sends what vLLM loads, once, and nothing of it in a boot."""
-    done = vbisect.run(*ENDS, *QUICK, "--boot-timeout", "3")
+    done = vbisect.run(*ENDS, *QUICK, "--boot-timeout", "5")
     assert done.returncode == 0, done.stderr
     assert done.json["answer"]["first_after"] == "80.1"
     model = hub.models[NAME]
@@ -99,8 +99,8 @@ def test_a_download_longer_than_the_boot_timeout_is_fetched_once(
     assert started["total"] == ready["bytes"] == sum(wanted.values())
     assert (ready["model"], ready["commit"]) == (NAME, COMMIT)
     assert counts(done.run_dir, "build_ready") == counts(done.run_dir, "server_ready")
-    assert f"fetching the weights of {NAME}, 6.0 MB" in done.stderr
-    assert f"weights of {NAME}: 6.0 MB there" in done.stderr
+    assert f"fetching the weights of {NAME}, 9.0 MB" in done.stderr
+    assert f"weights of {NAME}: 9.0 MB there" in done.stderr
 
 
 def test_an_interrupted_download_goes_on(vbisect: Vbisect, hub: ModelHub) -> None:
@@ -142,7 +142,7 @@ FAULTS = {
     "gated": ({"gated": True}, "is not for everybody: accept its terms on the hub"),
     "refused": ({"broken": 503}, "for the hub refuses: resume the run once it answers. (HTTP 503)"),
     "disk": ({"claimed": {"config.json": 2**50}}, "There is no room for the weights of org/model"),
-    "stalled": ({"silent_after": 1_000_000}, "stalled: nothing came for 3 s"),
+    "stalled": ({"silent_after": 1_000_000}, "stalled: nothing came for 5 s"),
 }
 
 
@@ -163,7 +163,7 @@ def test_weights_that_cannot_be_had_are_a_fault_of_the_run(
     changes, text = FAULTS[fault]
     healthy = hub.models[NAME]
     hub.models[NAME] = Model(healthy.files, **changes)  # type: ignore[arg-type]
-    done = vbisect.run(*ENDS, *QUICK, "--boot-timeout", "3")
+    done = vbisect.run(*ENDS, *QUICK, "--boot-timeout", "5")
     is_told(done, text)
     hub.models[NAME], hub.rate = healthy, None
     resumed = vbisect.resume(done.run_dir)
@@ -215,7 +215,7 @@ def test_a_server_that_downloads_is_waited_for(vbisect: Vbisect, hub: ModelHub) 
     """Nothing in its log tells of it, and it takes several times the boot timeout."""
     hub.models[NAME] = Model(model_files(18_000_000, shards=36))
     hub.rate = 2e6
-    done = vbisect.run(*ENDS, *QUICK, *OWN_WAY, "--boot-timeout", "3")
+    done = vbisect.run(*ENDS, *QUICK, *OWN_WAY, "--boot-timeout", "5")
     assert done.returncode == 0, done.stderr
     assert fetched(done.run_dir) == 0
     assert counts(done.run_dir, "trial_started") == counts(done.run_dir, "trial_finished")
@@ -227,7 +227,7 @@ def test_a_boot_that_ends_while_it_downloads_is_begun_again(
     """The end of the range stays where it is."""
     model = hub.models[NAME]
     model.silent_after = SIZE // 2
-    started = vbisect.start(*ENDS, *QUICK, *OWN_WAY, "--boot-timeout", "3")
+    started = vbisect.start(*ENDS, *QUICK, *OWN_WAY, "--boot-timeout", "5")
     started.until(lambda journal: any(e["event"] == "note" for e in journal))
     model.silent_after, hub.rate = None, None
     done = started.end()

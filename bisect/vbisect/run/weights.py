@@ -32,6 +32,10 @@ Emit = Callable[..., object]
 
 _SCRIPT = Path(__file__).parents[1] / "launch" / "hub_download.py"
 _LOG = "weights.log"
+_START_SECONDS = 120.0
+"""How long the script may take to tell of the model, at least: its client is slow to start, and
+tries again by itself."""
+
 _GLANCE_SECONDS = 0.25
 _SAY_SECONDS = 5.0
 _MOST_BYTES = 2**60
@@ -156,7 +160,7 @@ class Weights:
             news = _read(lines)
             now = time.monotonic()
             for told in news:
-                if told.bytes != last.bytes:
+                if told.bytes != last.bytes or last.total is None:
                     alive = now
                 last = told
                 if not begun and told.total is not None and told.bytes < told.total:
@@ -173,9 +177,12 @@ class Weights:
             if last.total is not None and now - said >= _SAY_SECONDS:
                 said = now
                 self._say(f"weights of {asked}: {sized(last.bytes)} of {sized(last.total)}")
-            if now - alive > spec.boot_timeout:
+            limit = spec.boot_timeout
+            if last.total is None:
+                limit = max(limit, _START_SECONDS)
+            if now - alive > limit:
                 raise HostError(
-                    f"The download of {asked} stalled: nothing came for {spec.boot_timeout:.0f} s. "
+                    f"The download of {asked} stalled: nothing came for {limit:.0f} s. "
                     "Resume the run, and it goes on."
                 )
             if given_up.wait(_GLANCE_SECONDS):
