@@ -217,6 +217,17 @@ def test_nor_is_it_for_what_the_user_asks(
     what_is_asked(merged)
 
 
+@pytest.mark.parametrize("given", [False, True])
+def test_the_users_own_engine_wins(tmp_path: Path, given: bool) -> None:
+    """The variable says the same as the option, and both would not agree."""
+    saved = tmp_path / "issue.json"
+    body = "vllm version: 0.8.5\n```\nVLLM_USE_V1=0 vllm serve org/model\n```"
+    saved.write_text(json.dumps({"number": 1, "title": "t", "body": body, "html_url": PAGE}))
+    own = RunOptions(start="", end="", engine="v1" if given else "auto")
+    merged = with_issue(own, str(saved), {"--engine"} if given else set(), agreed=True)
+    assert merged.env == (() if given else ("VLLM_USE_V1=0; <0.11",))
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -11,6 +11,7 @@ from vbisect.commands.consent import ask_to_run
 from vbisect.errors import UsageError
 from vbisect.github import GitHub, IssueReference
 from vbisect.issues import Proposal, Thread, fetch, propose, read_saved
+from vbisect.launch.engine_version import VARIABLE
 from vbisect.run.options import RunOptions
 from vbisect.text import one_line
 
@@ -62,6 +63,8 @@ def _unless_given(proposal: Proposal, options: RunOptions, given: Collection[str
         return replace(proposal, refused="vLLM refuses n > 1 where it samples greedily")
     if proposal.option in ("--serve-arg", "--env"):  # repeatable: the user's own is one of several
         own = {_first_word(text) for text in (*options.serve_args, *options.env)}
+        if "--engine" in given:  # which says what this variable says
+            own.add(_first_word(VARIABLE))
         wins = _first_word(proposal.value or "") in own
     else:
         wins = proposal.option in given
