@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from vbisect.connections import TooLarge
 from vbisect.errors import HostError
 from vbisect.launch import readiness
+from vbisect.launch.signs import Counters
 from vbisect.probes import exchange as exchange_module
 from vbisect.probes.exchange import Reply, Unanswered, exchange
 from vbisect.reasons import SkipReason, Untestable
@@ -107,7 +108,9 @@ def test_a_server_whose_head_has_no_end_is_not_ready(
     monkeypatch.setattr(readiness, "_ANSWER_SECONDS", 0.2)
     over = threading.Event()
     with serving(hints) as address, pytest.raises(Untestable) as skipped:
-        readiness.wait_until_ready(address.rstrip("/"), tmp_path / "log", lambda: None, 0.3, over)
+        readiness.wait_until_ready(
+            address.rstrip("/"), tmp_path / "log", lambda: None, Counters, 0.3, over
+        )
     assert skipped.value.reason is SkipReason.BOOT_TIMEOUT
 
 

@@ -13,7 +13,7 @@ from standin import hub_api
 from standin.behaviour import Behaviour
 from standin.hub_api import HubApi
 from standin.index import PackageIndex
-from vbisect.errors import HostError, UsageError
+from vbisect.errors import HostError
 from vbisect.launch import Limited
 from vbisect.reasons import CAN_PASS, SkipReason
 from vbisect.run import hub_access
@@ -97,9 +97,9 @@ def test_a_model_that_the_hub_refuses_is_told_at_once(vbisect: Vbisect, hub: Hub
     """Nothing was installed and no run directory made; who has the token may have the model."""
     before = sum(vbisect.index.requests.values())
     ends = ("--from", "81.0", "--to", "81.7", *QUICK)
-    told = one_line(vbisect.run(*ends, "--model", "org/nonesuch"), 2)
+    told = one_line(vbisect.run(*ends, "--model", "org/nonesuch"), 4)
     assert "--model org/nonesuch: 127.0.0.1 has no such model, or it is private" in told
-    told = one_line(vbisect.run(*ends, "--model", "org/open", "--control-model", "org/gated"), 2)
+    told = one_line(vbisect.run(*ends, "--model", "org/open", "--control-model", "org/gated"), 4)
     assert "--control-model org/gated: it is gated at 127.0.0.1, and no HF_TOKEN is set" in told
     assert not list(vbisect.results.iterdir())
     assert not [path for path in vbisect.index.requests if path.endswith(".whl")]
@@ -216,7 +216,7 @@ def test_what_the_hub_itself_says_is_final(
     """Not so where servers run elsewhere: they may have another token, or the model itself."""
     no_cache.mkdir()
     (no_cache / "token").write_text(f"{token}\n")
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(HostError, match=said):
         access(hub, model, monkeypatch)
     away = DockerSettings(host="ssh://user@gpu01", image_repo="vllm/vllm-openai", gpus="all")
     told = access(hub, model, monkeypatch, runtime="docker", docker=away)

@@ -23,7 +23,7 @@ import httpx
 
 from vbisect.connections import can_be_token, fault_of, following, is_momentary, new_client
 from vbisect.engine.address import engine_address
-from vbisect.errors import HostError, UsageError
+from vbisect.errors import HostError
 from vbisect.launch import effective_environment
 from vbisect.run.settings import RunSettings
 
@@ -46,8 +46,8 @@ _THERE = ("EntryNotFound", "RevisionNotFound")
 def see_to_access(settings: RunSettings, *, begins: bool) -> RunSettings:
     """``settings``, with notes of what there is to say of the way to their models.
 
-    The run ``begins``, or is only planned. Raises ``UsageError`` for a model that the hub refuses,
-    and ``HostError`` where the servers of a run that begins could not reach it.
+    The run ``begins``, or is only planned. Raises ``HostError`` for a model that the hub
+    refuses, and where the servers of a run that begins could not reach it.
     """
     environment = _environment(settings)
     if environment is None:
@@ -69,7 +69,7 @@ def see_to_access(settings: RunSettings, *, begins: bool) -> RunSettings:
             notes.append(told)
             continue
         if told and refused and not remote:
-            raise UsageError(f"{option} {model}: {told}")
+            raise HostError(f"{option} {model}: {told}")
         if told:
             notes.append(f"{option} {model}: {told}")
     return settings.model_copy(update={"notes": (*settings.notes, *notes)})
