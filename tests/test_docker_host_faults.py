@@ -58,7 +58,7 @@ def test_an_engine_that_can_run_no_release_is_told_of_once(
         assert "--gpus none --device cpu" in message
     message = stopped_at_once(lone.vbisect.run(*lone.words(*RUN), HOME="/proc/nowhere"))
     assert "error while creating mount source path" in message
-    assert "see that the home directory is there" in message
+    assert "see that what it is in is there and that the engine may write to it" in message
     subprocess.run(["ip", "link", "delete", own_engine.bridge], check=True)
     message = stopped_at_once(lone.vbisect.run(*lone.words(*RUN)))
     assert "failed to create endpoint" in message

@@ -25,7 +25,8 @@ _V1_BY_DEFAULT_SINCE = (0, 8)
 _STARTS = re.compile(r"Initializing a (V\d) LLM engine \(v")
 """So from 0.7.3 to 0.32.0: ``v1/engine/core.py`` and ``engine/llm_engine.py`` of vLLM."""
 
-_FALLS_BACK = re.compile(r"\S.*Falling back to V0")
+_FALLS_BACK = "Falling back to V0"
+_LONGEST_REASON = 250
 
 
 class EngineAsked(StrEnum):
@@ -78,6 +79,7 @@ def engine_version(log: Path, since: int = 0) -> str | None:
 def why_fallen_back(log: Path, since: int = 0) -> str | None:
     """Why V0 runs instead of V1, in the words of the log from byte ``since`` on."""
     for line in LogLines(log, since).new():
-        if found := _FALLS_BACK.search(line):
-            return one_line(found[0])
+        before, falls_back, _ = line.partition(_FALLS_BACK)
+        if falls_back:
+            return one_line(before[-_LONGEST_REASON:] + falls_back)
     return None
