@@ -140,7 +140,7 @@ def test_what_a_run_has_fetched_is_not_looked_for_again(vbisect: Vbisect, hub: M
 
 FAULTS = {
     "refused": ({"broken": 503}, "for the hub refuses: resume the run once it answers. (HTTP 503)"),
-    "disk": ({"claimed": {"config.json": 2**50}}, "There is no room for the weights of org/model"),
+    "disk": ({"claimed": {"config.json": 2**50}}, "There is no place for the weights of org/model"),
     "stalled": ({"silent_after": 1_000_000}, "stalled: nothing came for 5 s"),
 }
 

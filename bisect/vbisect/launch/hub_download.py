@@ -52,13 +52,17 @@ def tell(**told: object) -> None:
     sys.stdout.flush()
 
 
-def chosen(names: list[str]) -> list[str]:
-    """The files that vLLM loads, of those that a model has."""
-    others = [n for n in names if not any(fnmatch.fnmatchcase(n, p) for p in NO_CONFIGURATION)]
+def weights_of(names: list[str]) -> list[str]:
+    """The weights that vLLM loads: of the kind that is beside a model's configuration."""
     for pattern in WEIGHTS:
-        if weights := fnmatch.filter(names, pattern):
-            return others + weights
-    return others
+        if any("/" not in name for name in fnmatch.filter(names, pattern)):
+            return fnmatch.filter(names, pattern)
+    return []
+
+
+def configuration_of(names: list[str]) -> list[str]:
+    """The files that a server may read beside them."""
+    return [n for n in names if not any(fnmatch.fnmatchcase(n, p) for p in NO_CONFIGURATION)]
 
 
 def cached(model: str, revision: str | None) -> bool:
@@ -117,8 +121,9 @@ class Progress:
 
 
 def failure(error: BaseException | None) -> dict[str, str]:
-    """Why it could not be had, typed."""
+    """Why it could not be had, typed; left to the servers where nobody can tell."""
     detail = " ".join(str(error).split())[:300]
+    of_network = False
     while error is not None:
         names = {kind.__name__ for kind in type(error).__mro__}
         status = getattr(getattr(error, "response", None), "status_code", None)
@@ -130,10 +135,12 @@ def failure(error: BaseException | None) -> dict[str, str]:
             return {"failed": "gated", "detail": detail}
         if status is not None:
             return {"failed": "refused", "detail": f"HTTP {status}"}
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        if full or getattr(error, "filename", None):  # what is in a network has no name of a file
             return {"failed": "disk", "detail": detail}
+        of_network = of_network or isinstance(error, OSError) or "HTTPError" in names
         error = error.__cause__ or error.__context__
-    return {"failed": "unreachable", "detail": detail}
+    return {"failed": "unreachable", "detail": detail} if of_network else {"left": detail}
 
 
 def main() -> None:
@@ -159,12 +166,17 @@ def main() -> None:
         return
     constants.DOWNLOAD_CHUNK_SIZE = CHUNK  # on disk sooner, so that progress is seen
     files = {file.rfilename: file for file in info.siblings or ()}
-    wanted = chosen(list(files))
-    total = sum(files[name].size or 0 for name in wanted)
-    names = {getattr(files[n].lfs, "sha256", None) or str(files[n].blob_id) for n in wanted}
     cache = Path(constants.HF_HUB_CACHE)
     blobs = cache / ("models--" + model.replace("/", "--")) / "blobs"
-    progress = Progress(blobs, names, total)
+
+    def progress_of(names: list[str]) -> Progress:
+        known = {getattr(files[n].lfs, "sha256", None) or str(files[n].blob_id) for n in names}
+        return Progress(blobs, known, sum(files[name].size or 0 for name in names))
+
+    heavy = weights_of(list(files))
+    wanted = [*configuration_of(list(files)), *heavy]
+    weights, progress = progress_of(heavy), progress_of(wanted)
+    total = progress.total
     tell(total=total, bytes=progress.done())
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -183,7 +195,11 @@ def main() -> None:
         patterns = [glob.escape(name) for name in wanted]
         snapshot_download(model, revision=revision, allow_patterns=patterns)
     except Exception as error:
-        tell(**failure(error))
+        told = failure(error)
+        if weights.total and weights.done() == weights.total:
+            # as in a cache that nobody may write to, filled by servers, which take less beside them
+            told = {"left": f"the cache has the weights, and no more can be had ({error})"}
+        tell(**told)
         return
     tell(total=total, bytes=total, commit=info.sha)
 

@@ -51,8 +51,8 @@ _FAILURES = {
     "the network, HF_ENDPOINT and proxies, then resume the run",
     "refused": "The weights of {model} cannot be fetched, for the hub refuses: resume the run once "
     "it answers",
-    "disk": "There is no room for the weights of {model}: free space there, or have HF_HOME point "
-    "elsewhere, then resume the run",
+    "disk": "There is no place for the weights of {model}: free space, or have HF_HOME point to a "
+    "folder that can be written to, then resume the run",
 }
 
 
