@@ -166,6 +166,18 @@ def test_the_run_goes_on_with_the_engine_that_fails(
     assert unlike == ("could not be tested" in message)
 
 
+def test_logs_that_name_no_engine_hide_no_bug(over: Over) -> None:
+    """As with VLLM_LOGGING_LEVEL=WARNING: what releases run by themselves is known all the same."""
+    vbisect = over(every("0.7.3 0.8.0 0.10.2 0.11.0", names_engine=False))
+    done = vbisect.run("--from", "0.7.3", "--to", "0.11.0", *QUICK)
+    assert done.json["message"].startswith("fixed in 0.8.0 for V1; 0.7.3 is the last failing")
+    assert "NOTE 0.7.3 ran V0 and 0.11.0 V1: 0.7.3 is booted once more with V1" in done.stderr
+    assert any(
+        "0.7.3" in told and "that it was V1 is not checked" in told
+        for told in done.json["warnings"]
+    )
+
+
 def test_an_engine_that_is_asked_for_is_checked(over: Over) -> None:
     """A release without it, one that refuses it and one that runs another are no evidence."""
     vbisect = over(

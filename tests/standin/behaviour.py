@@ -87,6 +87,8 @@ class Behaviour:
     """The EngineCore process leaves the process group (setsid)."""
     v0_engine: bool = False
     """The log names the V0 engine unless VLLM_USE_V1=1, as before 0.8.0."""
+    names_engine: bool = True
+    """The log has the line that names it; not so where only warnings are logged."""
     v1_only: bool = False
     """There is no V0 any more, whatever VLLM_USE_V1 says, as since 0.11.0."""
     ignores_n: tuple[str, ...] = ()

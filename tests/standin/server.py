@@ -79,12 +79,13 @@ class Process:
             log.error(f"OSError: {error}")
             return 1
         self._start_engine()
-        log.info(
-            "core.py:122",
-            f"Initializing a {self._engine_kind()} LLM engine (v{self.version}) with config: model="
-            f"'{self.args.model}', load_format={self.args.load_format}",
-            self.engine.pid if self.engine else os.getpid(),
-        )
+        if self.behaviour.names_engine:
+            log.info(
+                "core.py:122",
+                f"Initializing a {self._engine_kind()} LLM engine (v{self.version}) with config: "
+                f"model='{self.args.model}', load_format={self.args.load_format}",
+                self.engine.pid if self.engine else os.getpid(),
+            )
         if self.behaviour.loads_weights and (problem := self._load()):
             log.error(problem)
             return 1

@@ -51,6 +51,11 @@ def engines_of(version: str) -> tuple[str, ...]:
     return (V0, V1) if release >= _V1_SINCE else (V0,)
 
 
+def usual_engine(version: str) -> str:
+    """The engine that ``version`` runs unless it is told otherwise, or has to fall back."""
+    return V1 if Version(version).release >= _V1_BY_DEFAULT_SINCE else V0
+
+
 def to_be_told(engine: str | None, version: str) -> str | None:
     """``engine`` where ``version`` does not run it in any case."""
     return engine if engine is not None and engines_of(version) != (engine,) else None
@@ -64,7 +69,7 @@ def variables_for(engine: str | None, version: str) -> dict[str, str]:
 
 def has_fallen_back(engine: str | None, version: str) -> bool:
     """Whether ``engine``, which ran without any having been asked for, is not the usual one."""
-    return engine == V0 and Version(version).release >= _V1_BY_DEFAULT_SINCE
+    return engine == V0 and usual_engine(version) == V1
 
 
 def engine_version(log: Path, since: int = 0) -> str | None:

@@ -9,7 +9,7 @@ from functools import reduce
 
 from vbisect.launch.engine_version import has_fallen_back
 from vbisect.reasons import CAN_PASS, SkipReason
-from vbisect.run.engine_choice import is_chosen
+from vbisect.run.engine_choice import engine_of, is_chosen
 from vbisect.run.records import Answer, Finding, Status, TrialRecord
 from vbisect.run.state import RunState
 from vbisect.run.variations import bug_of
@@ -119,12 +119,15 @@ def _with_other_engines(state: RunState) -> str:
 
 def _engines_unlike(state: RunState, changes: tuple[Answer, ...]) -> list[str]:
     """Changes that may be those of the engine, and releases that did not run their usual one."""
+    variables = state.settings.variables
     if state.engine is not None:
-        return []
+        silent = [r.version for r in state.records.values() if r.engine_asked and _is_silent(r)]
+        told = f"the logs of {', '.join(silent)} do not say which engine ran"
+        return [f"{told}: that it was {state.engine} is not checked"] if silent else []
     warnings = []
     for change in changes:
         pair = [state.records.get(v) for v in (change.last_before, change.first_after)]
-        ran = [record.engine if record else None for record in pair]
+        ran = [engine_of(record, variables) if record else None for record in pair]
         if None not in ran and ran[0] != ran[1]:
             warnings.append(
                 f"{change.last_before} ran {ran[0]} and {change.first_after} {ran[1]}: the change "
@@ -135,11 +138,16 @@ def _engines_unlike(state: RunState, changes: tuple[Answer, ...]) -> list[str]:
         for version in state.settings.versions
         if (record := state.records.get(version))
         and has_fallen_back(record.engine, version)
-        and not is_chosen(state.settings.variables, version)
+        and not is_chosen(variables, version)
     ]
     if fallen:
         warnings.append(f"{', '.join(fallen)} ran V0, though V1 is what they usually run")
     return warnings
+
+
+def _is_silent(record: TrialRecord) -> bool:
+    """Whether a server was asked, and its log names no engine."""
+    return record.outcome is not Outcome.SKIP and record.engine is None
 
 
 def _rounded(confidence: float) -> float:

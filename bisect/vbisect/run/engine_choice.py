@@ -12,7 +12,14 @@ from collections.abc import Iterable
 
 from vbisect.errors import UsageError
 from vbisect.launch import Limited
-from vbisect.launch.engine_version import V0, V1, VARIABLE, EngineAsked, engines_of
+from vbisect.launch.engine_version import (
+    V0,
+    V1,
+    VARIABLE,
+    EngineAsked,
+    engines_of,
+    usual_engine,
+)
 from vbisect.run.asked import one_of
 from vbisect.run.records import EngineChoice, TrialRecord
 from vbisect.run.state import RunState
@@ -52,6 +59,16 @@ def is_chosen(env: Iterable[Limited], version: str) -> bool:
     return any(_is_choice(variable) and variable.applies_to(version) for variable in env)
 
 
+def engine_of(record: TrialRecord, env: Iterable[Limited]) -> str | None:
+    """The engine that a trial ran: by its log, else the one that was asked for, or is usual.
+
+    A server may be told to log less than that. ``env`` are the variables given to all servers.
+    """
+    if record.engine is not None or is_chosen(env, record.version):
+        return record.engine
+    return record.engine_asked or usual_engine(record.version)
+
+
 def next_choice(state: RunState, *, over: bool) -> EngineChoice | None:
     """What is to be decided of the engine now, if anything; ``over`` once the search is."""
     if state.settings.engine not in (EngineAsked.AUTO, EngineAsked.BOTH):
@@ -70,13 +87,14 @@ def _comparison(state: RunState, *, over: bool) -> EngineChoice | None:
     if ends is None or ends.low == ends.high or not {ends.low, ends.high} <= set(judged):
         return None
     low, high = (state.records[settings.versions[index]] for index in (ends.low, ends.high))
-    other = _other(low)
-    if other is None or is_chosen(settings.variables, low.version):
+    if len(engines_of(low.version)) == 1 or is_chosen(settings.variables, low.version):
         return None
-    ran = f"{low.version} ran {low.engine}"
+    engine, newer = (engine_of(record, settings.variables) for record in (low, high))
+    other = V1 if engine == V0 else V0
+    ran = f"{low.version} ran {engine}"
     again = f"{low.version} is booted once more with {other}"
-    if high.engine is not None and low.engine != high.engine:
-        text = f"{ran} and {high.version} {high.engine}: {again}, to compare like with like."
+    if newer is not None and engine != newer:
+        text = f"{ran} and {high.version} {newer}: {again}, to compare like with like."
     elif settings.engine is EngineAsked.BOTH:
         text = f"{ran}: {again}, as --engine both asks."
     elif over and settings.find is not Find.BREAK and _all_pass(state):
@@ -88,7 +106,7 @@ def _comparison(state: RunState, *, over: bool) -> EngineChoice | None:
 
 def _settlement(state: RunState, compared: EngineChoice, *, over: bool) -> EngineChoice | None:
     """Go on with the engine that fails, once it is known what the older end does with the other."""
-    version, other = compared.version, compared.engine
+    version, other, variables = compared.version, compared.engine, state.settings.variables
     outcome = state.seen().outcomes.get(state.settings.versions.index(version))
     if outcome is None and not over:
         return None
@@ -100,8 +118,9 @@ def _settlement(state: RunState, compared: EngineChoice, *, over: bool) -> Engin
     elif outcome is Outcome.PASS:
         newest = _newest_by_default(state)
         failing = [r for r in (before, newest) if r is not None and r.outcome is Outcome.FAIL]
-        engine = failing[0].engine if failing else None
-    told = f"{version} {_did(now, other)}" + (f", {_did(before, before.engine)}" if before else "")
+        engine = engine_of(failing[0], variables) if failing else None
+    told = f"{version} {_did(now, other)}"
+    told += f", {_did(before, engine_of(before, variables))}" if before else ""
     on = f"the run goes on with {engine}" if engine else "each release runs its own engine again"
     choice = {"engine": engine, "version": version, "settled": True, "text": f"{told}: {on}."}
     return EngineChoice.model_validate(choice)
@@ -119,13 +138,6 @@ def _newest_by_default(state: RunState) -> TrialRecord | None:
     tested = (*state.set_aside, *state.records.values())
     judged = [r for r in tested if r.engine_asked is None and r.outcome is not Outcome.SKIP]
     return max(judged, key=lambda r: state.settings.versions.index(r.version), default=None)
-
-
-def _other(record: TrialRecord) -> str | None:
-    """The engine of its release that did not run; ``None`` where that is not known, or none."""
-    if record.engine is None or len(engines_of(record.version)) == 1:
-        return None
-    return V1 if record.engine == V0 else V0
 
 
 def _all_pass(state: RunState) -> bool:
