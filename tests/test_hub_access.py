@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from standin.hub_api import HubApi
 from standin.index import PackageIndex
 from vbisect.errors import HostError
 from vbisect.launch import Limited
+from vbisect.launch.hub_cache import hub_cache
 from vbisect.reasons import CAN_PASS, SkipReason
 from vbisect.run import hub_access
 from vbisect.run.docker_settings import DockerSettings
@@ -249,6 +251,25 @@ def test_a_token_of_the_hubs_own_login_counts(
     no_cache.mkdir()
     (no_cache / "token").write_text(f"{hub.token}\n")
     assert access(hub, "org/gated", monkeypatch) == []
+
+
+@pytest.mark.parametrize("folder", ["~/hf", "$STORE/hf", "${STORE}/hf"])
+@pytest.mark.parametrize("name", ["HF_HOME", "HF_HUB_CACHE"])
+def test_the_cache_is_where_the_hubs_client_has_it(
+    hub: HubApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, folder: str
+) -> None:
+    """It reads a home and variables in the names of folders."""
+    hub_folder = tmp_path / "hf" if name == "HF_HUB_CACHE" else tmp_path / "hf" / "hub"
+    kept = hub_folder / "models--org--nonesuch" / "snapshots" / "c0ffee" / "config.json"
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    for each in ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        monkeypatch.delenv(each, raising=False)
+    for variable, value in (("HOME", tmp_path), ("STORE", tmp_path), (name, folder)):
+        monkeypatch.setenv(variable, str(value))
+    assert access(hub, "org/nonesuch", monkeypatch) == []
+    found = hub_cache(os.environ, str(tmp_path))
+    assert Path(found) == hub_folder
 
 
 ELSEWHERE: dict[str, tuple[str, ...]] = {

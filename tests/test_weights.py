@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -101,6 +102,17 @@ def test_a_download_longer_than_the_boot_timeout_is_fetched_once(
     assert counts(done.run_dir, "build_ready") == counts(done.run_dir, "server_ready")
     assert f"fetching the weights of {NAME}, 9.0 MB" in done.stderr
     assert f"weights of {NAME}: 9.0 MB there" in done.stderr
+
+
+def test_a_cache_is_where_vbisect_was_started(
+    vbisect: Vbisect, hub: ModelHub, tmp_path: Path
+) -> None:
+    """Each server runs in a folder of its own, which goes with it."""
+    hub.rate = None
+    done = vbisect.run(*ENDS, *QUICK, HF_HOME=os.path.relpath(tmp_path / "hf"))
+    assert done.returncode == 0, done.stderr
+    assert hub.models[NAME].sent["model-00001-of-00002.safetensors"] == SIZE // 2
+    assert blobs(vbisect)
 
 
 def test_an_interrupted_download_goes_on(vbisect: Vbisect, hub: ModelHub) -> None:

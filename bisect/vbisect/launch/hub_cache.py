@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from string import Template
 
 from vbisect.errors import EngineLost
 from vbisect.reasons import SkipReason, Untestable
@@ -14,15 +16,30 @@ class StillLoading(EngineLost):
     """A boot ended at its time limit while it downloaded: that says nothing of its release."""
 
 
-def hub_cache(environment: Mapping[str, str], home: str) -> PurePosixPath:
-    """Where huggingface_hub keeps models, by the variables of a process and its user's home.
+def hub_home(environment: Mapping[str, str], home: str) -> PurePosixPath:
+    """The folder of huggingface_hub, by the variables of a process and its user's home.
 
     https://huggingface.co/docs/huggingface_hub/package_reference/environment_variables
     """
-    caches = environment.get("XDG_CACHE_HOME") or f"{home}/.cache"
-    base = environment.get("HF_HOME") or f"{caches}/huggingface"
+    caches = environment.get("XDG_CACHE_HOME") or "~/.cache"
+    return whole(environment.get("HF_HOME") or f"{caches}/huggingface", environment, home)
+
+
+def hub_cache(environment: Mapping[str, str], home: str) -> PurePosixPath:
+    """Where it keeps models."""
     named = environment.get("HF_HUB_CACHE") or environment.get("HUGGINGFACE_HUB_CACHE")
-    return PurePosixPath(named or f"{base}/hub")
+    return whole(named, environment, home) if named else hub_home(environment, home) / "hub"
+
+
+def whole(path: str, environment: Mapping[str, str], home: str) -> PurePosixPath:
+    """A path as huggingface_hub reads it, with the ``~`` and the variables that may be in it."""
+    path = re.sub(r"^~(?=/|$)", lambda _: home, path)
+    return PurePosixPath(Template(path).safe_substitute(environment))
+
+
+def folder_of(model: str, cache: Path) -> Path:
+    """What ``cache`` has of a model is in there."""
+    return cache / f"models--{model.replace('/', '--')}"
 
 
 def on_host(inside: PurePosixPath, mounts: Mapping[str, str]) -> Path | None:
@@ -57,7 +74,7 @@ def _unfinished(model: str, cache: Path | None) -> frozenset[tuple[str, int, int
         return frozenset()
     found = set()
     try:
-        for path in (cache / ("models--" + model.replace("/", "--")) / "blobs").iterdir():
+        for path in (folder_of(model, cache) / "blobs").iterdir():
             if path.name.endswith(".incomplete"):
                 stat = path.stat()
                 found.add((path.name, stat.st_size, stat.st_mtime_ns))

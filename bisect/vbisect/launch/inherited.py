@@ -79,6 +79,12 @@ def with_loopback_direct(environ: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
+def with_whole_folders(environ: Mapping[str, str]) -> dict[str, str]:
+    """``environ``, with its folders of models as seen from here: servers run in other places."""
+    found = {name: _whole(environ[name]) for name in _FOLDERS if environ.get(name)}
+    return {**environ, **found}
+
+
 def variables_for_containers(
     *, remote: bool, proxies: bool, environ: Mapping[str, str] = os.environ
 ) -> dict[str, str]:
@@ -141,7 +147,8 @@ def _hub_cache(environ: Mapping[str, str]) -> str | None:
 
 def _whole(folder: str) -> str:
     """As the hubs' clients read it."""
-    return str(Path(os.path.expandvars(folder)).expanduser().absolute())
+    expanded = os.path.expandvars(os.path.expanduser(folder))  # noqa: PTH111 - any ~ may be a name
+    return str(Path(expanded).absolute())
 
 
 def _is_loopback(address: str) -> bool:

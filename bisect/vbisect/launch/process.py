@@ -14,7 +14,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 from vbisect.full_disk import with_room_in
 from vbisect.launch.diagnosis import diagnose_exit
 from vbisect.launch.hub_cache import hub_cache, not_while_downloading
-from vbisect.launch.inherited import OF_VLLM, with_loopback_direct
+from vbisect.launch.inherited import OF_VLLM, with_loopback_direct, with_whole_folders
 from vbisect.launch.port import free_port, listens_on
 from vbisect.launch.readiness import Ready, check_version, wait_until_ready
 from vbisect.launch.server import Ended, LaunchSpec, Server
@@ -190,5 +190,6 @@ def _environment(spec: LaunchSpec, vllm: Path, scratch: Path) -> dict[str, str]:
             "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         }
     environment.update(spec.environment)
+    environment = with_whole_folders(environment)
     environment[OWNER_VARIABLE] = str(spec.owner.absolute())
     return environment

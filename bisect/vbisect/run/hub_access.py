@@ -25,6 +25,7 @@ from vbisect.connections import can_be_token, fault_of, following, is_momentary,
 from vbisect.engine.address import engine_address
 from vbisect.errors import HostError
 from vbisect.launch import effective_environment
+from vbisect.launch.hub_cache import folder_of, hub_cache, hub_home, whole
 from vbisect.run.settings import RunSettings
 
 _HUB = "https://huggingface.co"
@@ -160,10 +161,11 @@ def _token(environment: Mapping[str, str]) -> str:
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         if token := environment.get(name, "").strip():
             return token
+    home = str(Path.home())
     named = environment.get("HF_TOKEN_PATH")
-    path = _expanded(named) if named else _home(environment) / "token"
+    found = whole(named, environment, home) if named else hub_home(environment, home) / "token"
     try:
-        with path.open(encoding="utf-8") as file:
+        with Path(found).open(encoding="utf-8") as file:
             return file.read(_LONGEST_TOKEN).strip()
     except (OSError, ValueError):
         return ""
@@ -171,20 +173,8 @@ def _token(environment: Mapping[str, str]) -> str:
 
 def _is_cached(model: str, environment: Mapping[str, str]) -> bool:
     """Whether anything of the model is in the hub's cache, so that servers may do without a hub."""
-    named = environment.get("HF_HUB_CACHE") or environment.get("HUGGINGFACE_HUB_CACHE")
-    cache = _expanded(named) if named else _home(environment) / "hub"
-    folder = cache / f"models--{model.replace('/', '--')}" / "snapshots"
+    folder = folder_of(model, Path(hub_cache(environment, str(Path.home()))))
     try:
-        return any(True for _ in folder.glob("*/*"))
+        return any(True for _ in folder.glob("snapshots/*/*"))
     except OSError:
         return False
-
-
-def _home(environment: Mapping[str, str]) -> Path:
-    """The folder of huggingface_hub."""
-    above = environment.get("XDG_CACHE_HOME") or "~/.cache"
-    return _expanded(environment.get("HF_HOME") or str(Path(above) / "huggingface"))
-
-
-def _expanded(path: str) -> Path:
-    return Path(os.path.expanduser(path))  # noqa: PTH111 - nobody's ~ is a name like any other
