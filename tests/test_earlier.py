@@ -330,6 +330,23 @@ def test_a_local_model_that_was_changed_is_another_model(tmp_path: Path) -> None
     assert found(results, **local) is None
 
 
+def test_a_file_that_a_server_is_given_counts_as_it_is(tmp_path: Path) -> None:
+    """A chat template keeps its name when it is edited."""
+    template, results = tmp_path / "chat.jinja", tmp_path / "results"
+    template.write_text("a")
+    for name, asked in {
+        "two words": {"serve_args": (Limited(text=f"--chat-template {template}"),)},
+        "one word": {"serve_args": (Limited(text=f"--config={template}"),)},
+        "variable": {"env": (Limited(text=f"VLLM_LOGGING_CONFIG_PATH={template}"),)},
+    }.items():
+        time.sleep(0.02)
+        write_run(results, name, **asked)
+        assert found(results, **asked) is not None
+        time.sleep(0.02)
+        template.write_text("b")
+        assert found(results, **asked) is None
+
+
 def test_little_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No journal of a run that asked something else, and only the latest runs at all."""
     read: list[str] = []

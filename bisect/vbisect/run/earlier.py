@@ -2,20 +2,22 @@
 
 A trial counts again for the same release, build digest, probe, model, control and server, as
 ``sameness`` says, on the same host. What vbisect cannot compare does not count: a variable that was
-passed on by its name alone, and a command or a local model whose files were changed after that run
-began.
+passed on by its name alone, and files of a command, a local model, an argument or a variable that
+were changed after that run began.
 """
 
 from __future__ import annotations
 
 import json
+import shlex
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from math import inf
+from os import stat_result
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 
@@ -245,17 +247,17 @@ def _carries(control: ControlRecord, context: BootContext) -> bool:
 
 
 def _changed(settings: RunSettings) -> float:
-    """When a file that the probe or the model is made of last changed, in seconds since the epoch.
+    """When a file last changed that probe, model or server are given, in seconds since the epoch.
 
-    Minus infinity when neither is made of files, infinity when it cannot be told.
+    Minus infinity when there is none, infinity when it cannot be told.
     """
-    files = []
-    for word in settings.command.command if settings.command else ():
-        for path in (Path(word), Path(word.partition("=")[2] or word)):
-            with suppress(OSError, ValueError):  # most words are no paths, some cannot be any
-                files.append(path.stat())
+    words = [*(settings.command.command if settings.command else ())]
+    words += [w for limited in settings.serve_args for w in shlex.split(limited.text)]
+    files = _named_by(words)
     if any(S_ISDIR(file.st_mode) for file in files):
-        return inf  # whatever is in there may be part of the check
+        return inf  # whatever is in there may be part of the check, or of the server
+    given = _named_by(variable.text for variable in settings.variables)
+    files += [file for file in given if S_ISREG(file.st_mode)]  # their folders are caches
     named = ((settings.model, settings.model_path), (settings.control_model, settings.control_path))
     try:
         for name, place in named:
@@ -266,6 +268,16 @@ def _changed(settings: RunSettings) -> float:
     except (OSError, RuntimeError):
         return inf
     return max((file.st_ctime for file in files), default=-inf)
+
+
+def _named_by(words: Iterable[str]) -> list[stat_result]:
+    """The files and folders that ``words`` are, or name behind an equals sign."""
+    found = []
+    for word in words:
+        for path in (Path(word), Path(word.partition("=")[2] or word)):
+            with suppress(OSError, ValueError):  # most words are no paths, some cannot be any
+                found.append(path.stat())
+    return found
 
 
 def _at_work(run_dir: Path) -> bool:
