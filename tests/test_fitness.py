@@ -186,6 +186,20 @@ def test_a_plan_says_what_the_host_cannot_run(
     assert (new["testable"], new["unfit"]) == (9, {})
 
 
+def test_gpus_that_are_left_to_others_run_nothing(
+    vbisect: Vbisect, gpu_host: Callable[..., dict[str, str]]
+) -> None:
+    """What they could run is of no use to servers that are not given them."""
+    asked = ("plan", *WHEELS, "--from", "0.18.0", "--to", "0.22.0", "--confidence", "0.5")
+    gpus = [device("GPU-0", capability=(7, 0)), device("GPU-1", capability=(9, 0))]
+    host = gpu_host("580.65.06", 13000, gpus)
+    both = json.loads(vbisect(*asked, "--json", **host).stdout)
+    assert both["unfit"] == {}
+    old = json.loads(vbisect(*asked, "--json", **host, CUDA_VISIBLE_DEVICES="GPU-0").stdout)
+    assert len(old["unfit"]) == 5
+    assert all("compute capability 7.0" in why for why in old["unfit"].values())
+
+
 def test_a_run_installs_nothing_that_cannot_run(
     vbisect: Vbisect, gpu_host: Callable[..., dict[str, str]]
 ) -> None:

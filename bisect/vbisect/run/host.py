@@ -9,7 +9,7 @@ from typing import Any
 
 from vbisect.releases.cuda import Card
 from vbisect.releases.fitness import Host
-from vbisect.run.gpus import Gpu, GpuListing, list_gpus
+from vbisect.run.gpus import OUTSIDE, Gpu, GpuListing, list_gpus
 
 
 @cache
@@ -34,10 +34,11 @@ def gpu_line(gpu: Gpu, driver: str | None) -> str:
 
 
 def gpu_host(listing: GpuListing) -> Host:
-    """What decides which releases the GPUs of ``listing`` can run."""
+    """What decides which releases the GPUs of ``listing`` can run, but for those left to others."""
+    seen = {gpu.index for gpu in listing.gpus if gpu.busy != OUTSIDE}
     cards = dict.fromkeys(
         Card(gpu.name, gpu.brand, gpu.capability)
         for gpu in listing.gpus
-        if not gpu.instance and gpu.uuid
+        if not gpu.instance and gpu.uuid and gpu.index in seen
     )
     return Host(listing.driver, listing.cuda, tuple(cards), platform.machine())
