@@ -166,7 +166,7 @@ def _needs(settings: RunSettings, release: Release, image: str, ask: _Ask) -> Ne
 
 def _variant_of(docker: DockerSettings, release: Release, ask: _Ask) -> str | None:
     """The image of a release that has an older CUDA, by its name; a nightly's is pinned."""
-    if docker.image_variant or release.version in docker.images:
+    if docker.variant_of(release.version) or release.version in docker.images:
         return None
     if release.image is None:
         newer = Version(release.version) >= VARIANT_SINCE
@@ -186,7 +186,7 @@ def _taking(
     )
     return settings.model_copy(
         update={
-            "docker": docker.model_copy(update={"image_variant": (newer,)}),
+            "docker": docker.model_copy(update={"image_variant": (*docker.image_variant, newer)}),
             "candidates": tuple(
                 r.model_copy(update={"image": instead[r.version]})
                 if r.version in instead and r.image is not None  # pinned, as a nightly is
