@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from driving import Vbisect, events
+from made import releases
 from vbisect.launch import Limited
 from vbisect.releases.changes import changes
-from vbisect.run.known_settings import not_known
+from vbisect.run.docker_settings import DockerSettings
+from vbisect.run.known_settings import for_no_candidate, not_known
 
 READ = changes().read
 ALL = ("0.1.0", *READ, "99.0.dev5+g1234567")
@@ -85,3 +87,24 @@ def test_plan_and_run_say_so_and_refuse_nothing(vbisect: Vbisect) -> None:
     assert line in done.stderr
     kinds = [event["event"] for event in events(done.run_dir)]
     assert kinds.index("note") < kinds.index("trial_started")
+
+
+def test_what_is_for_no_candidate_is_told() -> None:
+    """It would be taken for tested: as a variant of images that none of them has."""
+    docker = DockerSettings(
+        image_repo="vllm/vllm-openai",
+        gpus="all",
+        image_variant=(Limited(text="cu129", specifier=">=0.40"), Limited(text="x86_64")),
+        images={"0.9.0": "my/vllm:patched", "0.29.0": "my/vllm:mine"},
+    )
+    args = (Limited(text="--seed 1", specifier="<0.27"), Limited(text="--seed 2"))
+    told = for_no_candidate(args, (Limited(text="A=1", specifier="==0.28.1"),), docker, releases())
+    assert [
+        line.removesuffix(" is for none of the candidates: it changes nothing.") for line in told
+    ] == [
+        "--serve-arg '--seed 1; <0.27'",
+        "--env 'A=1; ==0.28.1'",
+        "--image-variant 'cu129; >=0.40'",
+        "--image 0.9.0=my/vllm:patched",
+    ]
+    assert for_no_candidate(args[1:], (), None, releases()) == ()

@@ -51,6 +51,10 @@ CASES = {
     "n of zero": run("--n", "0", said="--n 0: n must be between 1 and 16384"),
     "n too large": run("--n", "8", "--n", "16385", said="--n 16385: n must be between"),
     "n no number": run("--n", "many", said="Invalid value for '--n'"),
+    "greedy": run(
+        "--temperature", "0", said="--temperature 0: vLLM refuses n=8 without randomness"
+    ),
+    "greedy too": run("--temperature", "-0.0", "--n", "1", "--n", "2", said="refuses n=2 without"),
     "endpoint": run("--endpoint", "embed", said="--endpoint embed: choose one of chat"),
     "suite and n": run("--suite", "--n", "4", said="by itself: leave out --n"),
     "variation": run("--suite", "--bisect-on", "sed", said="--bisect-on sed: choose one of n=1,"),

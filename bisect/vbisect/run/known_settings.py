@@ -13,7 +13,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from packaging.version import Version
 
 from vbisect.launch import Limited
+from vbisect.releases import Release
 from vbisect.releases.changes import Changes, Setting, changes
+from vbisect.run.docker_settings import DockerSettings
 
 _NAMED = 4
 """As many releases are named one by one; of more the first and the last."""
@@ -33,6 +35,30 @@ def not_known(
         ),
         *(told for variable in env if (told := _variable(variable, versions, known))),
     )
+
+
+def for_no_candidate(
+    serve_args: Iterable[Limited],
+    env: Iterable[Limited],
+    docker: DockerSettings | None,
+    candidates: Sequence[Release],
+) -> tuple[str, ...]:
+    """A line for each option that is limited to versions of which none is a candidate."""
+    versions = [release.version for release in candidates]
+    given = [*(("--serve-arg", each) for each in serve_args), *(("--env", each) for each in env)]
+    if docker is not None:
+        given += [("--image-variant", variant) for variant in docker.image_variant]
+    idle = [
+        f"{option} '{limited}'"
+        for option, limited in given
+        if not any(map(limited.applies_to, versions))
+    ]
+    if docker is not None:
+        named = docker.images.items()
+        idle += [
+            f"--image {version}={image}" for version, image in named if version not in versions
+        ]
+    return tuple(f"{option} is for none of the candidates: it changes nothing." for option in idle)
 
 
 def _arguments(limited: Limited, known: Changes) -> Iterator[tuple[str, str]]:

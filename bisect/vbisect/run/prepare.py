@@ -23,7 +23,7 @@ from vbisect.releases.candidates import Nightlies
 from vbisect.releases.nightly_image import NightlyImages
 from vbisect.releases.nightly_wheel import NightlyWheels
 from vbisect.run.accelerators import AMD, other_accelerator
-from vbisect.run.asked import check_amount, one_of, what_is_asked
+from vbisect.run.asked import Asked, check_amount, one_of, what_is_asked
 from vbisect.run.docker_settings import (
     BUILD_MODES,
     DockerSettings,
@@ -37,7 +37,7 @@ from vbisect.run.engine_choice import engine_asked
 from vbisect.run.fit import fitted
 from vbisect.run.gpus import OUTSIDE, list_gpus
 from vbisect.run.inherited import environment_notes, inherited_variables
-from vbisect.run.known_settings import not_known
+from vbisect.run.known_settings import for_no_candidate, not_known
 from vbisect.run.model import (
     ResolvedModel,
     default_model,
@@ -70,6 +70,7 @@ def prepare(options: RunOptions) -> RunSettings:
     engine_of_vllm, env = engine_asked(options.engine, given)
     find = Find(one_of("--find", options.find, list(Find)))
     asked = what_is_asked(options)
+    _check_randomness(asked)
     picture, images = pictures_among(options.docker.image or ())
     docker_options = replace(options.docker, image=images or None)
     runtime = choose_runtime(options.runtime, docker_options)
@@ -97,6 +98,7 @@ def prepare(options: RunOptions) -> RunSettings:
     tested = [r.version for r in chosen.candidates if r.version not in chosen.excluded]
     asked = asked.with_image(_image(picture, options, model))
     pictured = asked.image is not None
+    of_none = for_no_candidate(serve_args, env, docker, chosen.candidates)
     settings = RunSettings(
         vbisect=__version__,
         run_id=_run_id(options),
@@ -140,7 +142,13 @@ def prepare(options: RunOptions) -> RunSettings:
         inherited=inherited,
         boot_timeout=options.boot_timeout,
         releases_from=known.source,
-        notes=(*known.warnings, *chosen.notes, *told, *not_known(serve_args, env, tested)),
+        notes=(
+            *known.warnings,
+            *chosen.notes,
+            *told,
+            *not_known(serve_args, env, tested),
+            *of_none,
+        ),
         excluded=tuple(r.version for r in chosen.candidates if r.version in chosen.excluded),
         n_choices=asked.n_choices,
         suite=asked.suite,
@@ -322,6 +330,16 @@ def _check_numbers(options: RunOptions) -> None:
         ("--boot-timeout", options.boot_timeout),
     ):
         check_amount(flag, value)
+
+
+def _check_randomness(asked: Asked) -> None:
+    """Raise ``UsageError`` for what no release answers, so that none could be tested."""
+    request = asked.n_choices
+    if request is not None and not request.temperature and (several := max(request.n)) > 1:
+        raise UsageError(
+            f"--temperature 0: vLLM refuses n={several} without randomness, in every release. Give "
+            "--n 1, or a temperature above 0."
+        )
 
 
 def _run_id(options: RunOptions) -> str:
