@@ -310,6 +310,16 @@ def test_a_hub_that_never_answers_is_not_waited_for(
     assert len(hub.asked) == 2
 
 
+def test_a_hub_whose_answer_has_no_end_is_not_waited_for(
+    hub: HubApi, no_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though it sends something all the time."""
+    hub.drips = True
+    monkeypatch.setattr(hub_access, "_SECONDS", 0.5)
+    with pytest.raises(HostError, match="cannot be reached: no whole answer within 1 s"):
+        access(hub, "org/open", monkeypatch)
+
+
 def test_containers_may_have_another_network(
     hub: HubApi, no_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

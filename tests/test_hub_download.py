@@ -92,3 +92,12 @@ def test_the_weights_beside_the_configuration_are_fetched(hub: ModelHub, tmp_pat
     model = hub.models[NAME] = Model(files)
     assert download(hub, tmp_path)["commit"] == COMMIT
     assert set(model.sent) == {"config.json", "pytorch_model.bin"}
+
+
+def test_weights_of_no_known_size_are_for_the_servers(hub: ModelHub, tmp_path: Path) -> None:
+    """Nobody could say whether such a download goes on; that of a server is seen to live."""
+    hub.models[NAME].sizes = False
+    assert "how large" in download(hub, tmp_path)["left"]
+    hub.models[NAME] = Model({"config.json": CONFIG, "model.gguf": b"1"})
+    assert "how large" in download(hub, tmp_path)["left"]
+    assert not hub.models[NAME].sent

@@ -62,6 +62,8 @@ class Model:
     """With this status the hub answers all that is asked about it."""
     claimed: Mapping[str, int] = field(default_factory=dict)
     """Bytes that the hub says a file has."""
+    sizes: bool = True
+    """The hub says how large its files are; some mirrors do not."""
     silent_after: int | None = None
     """Bytes of large files that the hub sends before it sends nothing more."""
     sent: Counter[str] = field(default_factory=Counter)
@@ -212,6 +214,8 @@ class _Handler(BaseHTTPRequestHandler):
                 file = sibling["rfilename"]
                 sibling |= _entry(file, model.files[file])
                 sibling["size"] = model.claimed.get(file, sibling["size"])
+                if not model.sizes:
+                    del sibling["size"]
         told = {"id": name, "modelId": name, "sha": COMMIT, "private": False, "siblings": siblings}
         self._json({**told, "gated": "manual" if model.gated else False, "tags": []})
 

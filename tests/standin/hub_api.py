@@ -47,6 +47,8 @@ class HubApi:
         self.closing = threading.Event()
         self.hangs = False
         """It takes requests and never answers one."""
+        self.drips = False
+        """Its answers begin at once and have no end."""
 
     def __enter__(self) -> HubApi:
         """Start serving."""
@@ -92,6 +94,10 @@ class _Handler(BaseHTTPRequestHandler):
         hub = self.server.hub
         who = self.headers.get("User-Agent", "").partition("/")[0]
         hub.asked.append(f"{who} {self.command} {self.path}")
+        if hub.drips:
+            self.wfile.write(b"HTTP/1.0 200 OK\r\n")
+        while hub.drips and not hub.closing.wait(0.1):
+            self.wfile.write(b"X: 1\r\n")
         if hub.hangs:
             hub.closing.wait()
             return

@@ -174,6 +174,9 @@ def main() -> None:
         return Progress(blobs, known, sum(files[name].size or 0 for name in names))
 
     heavy = weights_of(list(files))
+    if not heavy or any(files[name].size is None for name in heavy):
+        tell(left="the hub does not tell how large its weights are")
+        return
     wanted = [*configuration_of(list(files)), *heavy]
     weights, progress = progress_of(heavy), progress_of(wanted)
     total = progress.total
@@ -196,7 +199,7 @@ def main() -> None:
         snapshot_download(model, revision=revision, allow_patterns=patterns)
     except Exception as error:
         told = failure(error)
-        if weights.total and weights.done() == weights.total:
+        if weights.done() == weights.total:
             # as in a cache that nobody may write to, filled by servers, which take less beside them
             told = {"left": f"the cache has the weights, and no more can be had ({error})"}
         tell(**told)

@@ -21,7 +21,15 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from vbisect.connections import can_be_token, fault_of, following, is_momentary, new_client
+from vbisect.connections import (
+    TooLate,
+    can_be_token,
+    closed_after,
+    fault_of,
+    following,
+    is_momentary,
+    new_client,
+)
 from vbisect.engine.address import engine_address
 from vbisect.errors import HostError
 from vbisect.launch import effective_environment
@@ -136,7 +144,10 @@ def _head(address: str, headers: Mapping[str, str], host: str) -> _Answer:
     """The answer at the end of all redirects. Raises ``_Unreachable``, and ``httpx.InvalidURL``."""
     for tries in range(1, _TRIES + 1):
         try:
-            with new_client(direct=False, connect=_SECONDS, read=_SECONDS) as client:
+            with (
+                new_client(direct=False, connect=_SECONDS, read=_SECONDS) as client,
+                closed_after(client, 2 * _SECONDS),
+            ):
                 request = client.build_request("HEAD", address, headers=headers)
                 with following(client, request) as response:
                     code = response.headers.get("X-Error-Code", "")
@@ -144,6 +155,10 @@ def _head(address: str, headers: Mapping[str, str], host: str) -> _Answer:
                     return _Answer(response.status_code, code, message)
         except (httpx.UnsupportedProtocol, httpx.InvalidURL):
             raise
+        except TooLate:
+            if tries == _TRIES:
+                told = f"no whole answer within {2 * _SECONDS:g} s"
+                raise _Unreachable(f"the hub {host} cannot be reached: {told}.") from None
         except httpx.HTTPError as error:
             if not is_momentary(error):  # a certificate that servers may trust, for one
                 return _Answer(0, "", "")
