@@ -142,6 +142,11 @@ def test_the_founding_bug_is_that_of_v1(over: Over) -> None:
             id="V1 cannot be had at the older end",
         ),
         pytest.param(
+            every("0.7.3 0.8.0", ignores_n=("V0",)) | every("0.9.0 0.11.0", ignores_n=("V0", "V1")),
+            "broken in 0.9.0 for V1; 0.8.0 is the last passing release; V0 fails in 0.7.3",
+            id="V1 broke, and V0 never worked",
+        ),
+        pytest.param(
             every("0.9.0", ignores_n=("V1",)) | every("0.9.1 0.11.0"),
             "fixed in 0.9.1; 0.9.0 is the last failing release",
             id="both ends run V1",

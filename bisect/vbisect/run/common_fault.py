@@ -26,7 +26,7 @@ def common_fault(state: RunState) -> str | None:
     So it is where releases of both halves of the range, or three of them, were skipped for the same
     reason that is none of theirs, and nothing else ran.
     """
-    if any(record.ran for record in state.records.values()):
+    if state.has_run:
         return None
     skips = _skips(state)
     for reason, number in Counter(record.reason for record in skips).items():
@@ -47,7 +47,7 @@ def end_to_compare(state: RunState, seen: Seen) -> int | None:
     fault of the run.
     """
     skips = _skips(state)
-    if not skips or any(record.ran for record in state.records.values()):
+    if not skips or state.has_run:
         return None
     ends = find_ends(len(state.settings.candidates), seen)
     if ends is None:

@@ -117,7 +117,9 @@ def _settlement(state: RunState, compared: EngineChoice, *, over: bool) -> Engin
         engine = other
     elif outcome is Outcome.PASS:
         newest = _newest_by_default(state)
-        failing = [r for r in (before, newest) if r is not None and r.outcome is Outcome.FAIL]
+        # where both fail, the newest one has come to it since, with the engine that passes here
+        order = (before, newest) if state.settings.find is Find.FIX else (newest, before)
+        failing = [r for r in order if r is not None and r.outcome is Outcome.FAIL]
         engine = engine_of(failing[0], variables) if failing else None
     told = f"{version} {_did(now, other)}"
     told += f", {_did(before, engine_of(before, variables))}" if before else ""

@@ -152,9 +152,14 @@ class RunState:
                 found[ran] = record.after(found.get(ran))
         return tuple(found.values())
 
+    @property
+    def has_run(self) -> bool:
+        """Whether any server became ready, with whichever engine."""
+        return any(record.ran for record in list(self._trials))
+
     def _forget_common_fault(self) -> None:
         """While nothing ran, skips that are no release's doing are forgotten: it may be mended."""
-        if any(record.ran for record in self._tested.values()):
+        if self.has_run:
             return
         for version, record in list(self._tested.items()):
             if record.reason is not None and record.reason.of_the_run:
