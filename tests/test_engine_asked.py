@@ -13,16 +13,21 @@ from typing import Any
 import pytest
 
 from driving import Done, Vbisect, counts, events, world
-from made import releases, settings
+from made import passed, releases, settings
 from standin.behaviour import Behaviour
 from standin.family import behaviour_of
 from standin.index import PackageIndex
 from vbisect.errors import UsageError
 from vbisect.launch.arguments import parse_variable
 from vbisect.launch.engine_version import EngineAsked, engines_of, variables_for
+from vbisect.reasons import SkipReason
 from vbisect.report.comment import marker
-from vbisect.run.engine_choice import engine_asked
-from vbisect.run.state import load_state
+from vbisect.run.common_fault import common_fault, end_to_compare
+from vbisect.run.engine_choice import engine_asked, next_choice
+from vbisect.run.journal import EventKind
+from vbisect.run.records import TrialRecord
+from vbisect.run.state import RunState, load_state
+from vbisect.search import Outcome
 
 QUICK = ("--confidence", "0.6", "--n", "2")
 FLOAT32 = "--dtype float32"
@@ -314,3 +319,40 @@ def test_several_at_once_go_on_with_one_engine(over: Over) -> None:
             begun.discard(event.get("version") or event["record"]["version"])
         assert event["event"] != "engine_chosen" or not begun
     assert chosen(done.run_dir) == [("V1", False), ("V1", True)]
+
+
+def test_a_fault_of_one_engine_is_none_of_the_run() -> None:
+    """Servers of the other one were ready: what both ends lack now, this engine takes more of."""
+    versions = ("0.8.0", "0.8.5", "0.9.0")
+    state = RunState(settings(candidates=releases(versions)))
+    number = 0
+
+    def take(kind: EventKind, **fields: Any) -> None:
+        nonlocal number
+        number += 1
+        at = f"2026-01-01T00:00:{number:02}+00:00"
+        state.apply({"event": kind, "at": at, "elapsed": float(number), **fields})
+
+    def finished(record: TrialRecord) -> None:
+        take(EventKind.TRIAL_FINISHED, record=record.model_dump(mode="json", by_alias=True))
+
+    take(EventKind.RUN_STARTED)
+    for version in ("0.8.0", "0.9.0"):
+        finished(passed(version).model_copy(update={"engine": "V0"}))
+    choice = next_choice(state, over=True)
+    assert choice is not None
+    take(EventKind.ENGINE_CHOSEN, choice=choice.model_dump(mode="json"))
+    for version in ("0.8.0", "0.9.0"):
+        assert end_to_compare(state, state.seen()) is None
+        skip = TrialRecord(
+            version=version,
+            outcome=Outcome.SKIP,
+            reason=SkipReason.OUT_OF_MEMORY,
+            detail="CUDA out of memory",
+            engine_asked="V1",
+        )
+        finished(skip)
+    assert common_fault(state) is None
+    settled = next_choice(state, over=True)
+    assert settled is not None
+    assert (settled.engine, settled.settled) == (None, True)
