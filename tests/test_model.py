@@ -14,9 +14,12 @@ import pytest
 from vbisect.errors import HostError, UsageError
 from vbisect.launch import effective_arguments
 from vbisect.releases import Device
-from vbisect.run.model import default_model, resolve_model, see_to_model
+from vbisect.run.model import default_model, resolve_model, see_to_model, takes_pictures
 
 TOKEN = "hf_abcdefghijklmnopqrstuvwxyz012345"
+
+
+CONFIG = {"num_hidden_layers": 40, "vision_config": {}}
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -28,7 +31,7 @@ class Hub(BaseHTTPRequestHandler):
         self.send_response(200 if known and allowed else 401 if known else 404)
         self.end_headers()
         if known and allowed:
-            self.wfile.write(json.dumps({"num_hidden_layers": 40}).encode())
+            self.wfile.write(json.dumps(CONFIG).encode())
 
     def log_message(self, format: str, *args: object) -> None:
         """Keep the test's output clean."""
@@ -95,6 +98,30 @@ def test_a_skeleton_of_a_gated_hub_model_is_read_with_the_token(
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     model = resolve_model("org/model", Device.CPU, skeleton=True)
     assert overrides(effective_arguments(model.arguments, "0.32.0")) == {"num_hidden_layers": 2}
+
+
+@pytest.mark.parametrize("kept", ["token", "model"])
+def test_a_configuration_is_had_as_servers_have_it(
+    hub: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: str
+) -> None:
+    """With the token of ``hf auth login``, and offline out of the cache: else a model that sees
+    would be asked without a picture."""
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH", "HF_HUB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    model = resolve_model("org/model", Device.CUDA, skeleton=False)
+    assert not takes_pictures(model)
+    if kept == "token":
+        (tmp_path / "token").write_text(f"{TOKEN}\n")
+    else:
+        monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+        folder = tmp_path / "hub" / "models--org--model"
+        snapshot = folder / "snapshots" / "c0ffee"
+        for made in (snapshot, folder / "refs"):
+            made.mkdir(parents=True)
+        (folder / "refs" / "main").write_text("c0ffee")
+        (snapshot / "config.json").write_text(json.dumps(CONFIG))
+    assert takes_pictures(model)
 
 
 @pytest.mark.usefixtures("hub")

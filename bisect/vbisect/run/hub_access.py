@@ -33,13 +33,12 @@ from vbisect.connections import (
 from vbisect.engine.address import engine_address
 from vbisect.errors import HostError
 from vbisect.launch import effective_environment
-from vbisect.launch.hub_cache import folder_of, hub_cache, hub_home, whole
+from vbisect.launch.hub_cache import folder_of, hub_cache
+from vbisect.run.hub import HUB, hub_token
 from vbisect.run.settings import RunSettings
 
-_HUB = "https://huggingface.co"
 _SECONDS = 10.0
 _TRIES = 2
-_LONGEST_TOKEN = 1000
 
 _THE_HUBS = re.compile(
     r"HF_\w+|HUGGING_?FACE\w*|TRANSFORMERS_\w+|XDG_CACHE_HOME|VLLM_USE_MODELSCOPE"
@@ -111,8 +110,8 @@ def _environment(settings: RunSettings) -> Mapping[str, str] | None:
 
 def _ask(model: str, environment: Mapping[str, str]) -> tuple[bool, str]:
     """Whether the hub refuses the model for good, and what there is to say of it, if anything."""
-    endpoint = (environment.get("HF_ENDPOINT") or _HUB).rstrip("/")
-    token = _token(environment)
+    endpoint = (environment.get("HF_ENDPOINT") or HUB).rstrip("/")
+    token = hub_token(environment)
     if token and not can_be_token(token):
         return False, ""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -166,24 +165,6 @@ def _head(address: str, headers: Mapping[str, str], host: str) -> _Answer:
                 told = fault_of(error, _SECONDS, _SECONDS)
                 raise _Unreachable(f"the hub {host} cannot be reached: {told}.") from None
     raise AssertionError
-
-
-def _token(environment: Mapping[str, str]) -> str:
-    """The token that huggingface_hub sends: of the environment, else that of ``hf auth login``.
-
-    https://huggingface.co/docs/huggingface_hub/package_reference/environment_variables
-    """
-    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
-        if token := environment.get(name, "").strip():
-            return token
-    home = str(Path.home())
-    named = environment.get("HF_TOKEN_PATH")
-    found = whole(named, environment, home) if named else hub_home(environment, home) / "token"
-    try:
-        with Path(found).open(encoding="utf-8") as file:
-            return file.read(_LONGEST_TOKEN).strip()
-    except (OSError, ValueError):
-        return ""
 
 
 def _is_cached(model: str, environment: Mapping[str, str]) -> bool:
