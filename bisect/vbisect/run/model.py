@@ -106,8 +106,8 @@ def see_to_model(name: str, place: str) -> None:
         raise HostError(f"The model {place} is gone: put it back, then resume the run.")
 
 
-def takes_pictures(model: ResolvedModel) -> bool:
-    """Whether a picture can be sent to it; not where its configuration cannot be had."""
+def takes_pictures(model: ResolvedModel) -> bool | None:
+    """Whether a picture can be sent to it; ``None`` where its configuration cannot be had."""
     if model.image is not None:
         return True
     if model.name.startswith("tiny:"):
@@ -116,7 +116,7 @@ def takes_pictures(model: ResolvedModel) -> bool:
         path = Path(model.path).expanduser()
         config = _read_config(path) if path.is_dir() else hub_config(model.name, timeout=10)
     except (UsageError, HostError):
-        return False
+        return None
     return "vision_config" in config
 
 

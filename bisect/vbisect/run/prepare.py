@@ -96,7 +96,8 @@ def prepare(options: RunOptions) -> RunSettings:
         request = RangeRequest(options.start, options.end, options.skip)
         chosen = select_range(request, known, nightlies)
     tested = [r.version for r in chosen.candidates if r.version not in chosen.excluded]
-    asked = asked.with_image(_image(picture, options, model))
+    image, of_image = _image(picture, options, model)
+    asked = asked.with_image(image)
     pictured = asked.image is not None
     of_none = for_no_candidate(serve_args, env, docker, chosen.candidates)
     settings = RunSettings(
@@ -134,7 +135,7 @@ def prepare(options: RunOptions) -> RunSettings:
         control_path=control.path if control else None,
         control_args=control.arguments if control else (),
         control_env=control.environment if control else {},
-        control_sees=pictured and control is not None and takes_pictures(control),
+        control_sees=pictured and control is not None and bool(takes_pictures(control)),
         picture=with_tilde(picture_path(picture).absolute()) if picture else None,
         log_args=() if asked.command else log_arguments(serve_args),
         serve_args=serve_args,
@@ -148,6 +149,7 @@ def prepare(options: RunOptions) -> RunSettings:
             *told,
             *not_known(serve_args, env, tested),
             *of_none,
+            *of_image,
         ),
         excluded=tuple(r.version for r in chosen.candidates if r.version in chosen.excluded),
         n_choices=asked.n_choices,
@@ -279,10 +281,13 @@ def _gpu_models(device: Device, engine: Engine | None) -> tuple[str, ...]:
     return tuple(sorted({gpu.name for gpu in list_gpus().gpus if gpu.busy != OUTSIDE}))
 
 
-def _image(picture: str | None, options: RunOptions, model: ResolvedModel) -> str | None:
-    """What is sent with chats: the picture asked for, else a tiny one to a model that takes any.
+def _image(
+    picture: str | None, options: RunOptions, model: ResolvedModel
+) -> tuple[str | None, tuple[str, ...]]:
+    """What is sent with chats, and what there is to say of it.
 
-    Raises ``UsageError`` for a picture that cannot be sent.
+    It is the picture asked for, else a tiny one to a model that takes any. Raises ``UsageError``
+    for a picture that cannot be sent.
     """
     if picture is not None:
         if options.command:
@@ -291,12 +296,13 @@ def _image(picture: str | None, options: RunOptions, model: ResolvedModel) -> st
             raise UsageError(f"--image {picture}: only --endpoint chat takes a picture.")
         if model.name.startswith("tiny:") and model.image is None:
             raise UsageError(f"--image {picture}: {model.name} takes no pictures.")
-        return picture_data_url(picture)
+        return picture_data_url(picture), ()
     if options.command or options.endpoint != Endpoint.CHAT or options.model is None:
-        return None  # the default models take none
-    if not takes_pictures(model):
-        return None
-    return model.image or tiny_image_data_url()
+        return None, ()  # the default models take none
+    if (sees := takes_pictures(model)) is None:
+        note = "its configuration cannot be had, so it is asked without a picture"
+        return None, (f"--model {model.name}: {note}; --image sends one.",)
+    return (model.image or tiny_image_data_url()) if sees else None, ()
 
 
 def _control(options: RunOptions, model: ResolvedModel, device: Device) -> ResolvedModel | None:
