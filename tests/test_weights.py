@@ -17,6 +17,7 @@ from driving import Done, Vbisect, counts, events, world
 from standin.behaviour import Behaviour
 from standin.hub import COMMIT, Model, ModelHub, model_files
 from standin.index import PackageIndex
+from standin.nvml import build_library, device, driver, gpu_environment
 from standin.running import wait
 from standin.wheels import repack
 from vbisect.launch import LaunchSpec, launch_process
@@ -30,6 +31,9 @@ FAILS = Behaviour(loads_weights=True, fail_rate={"chat": 1.0})
 RELEASES = {
     "80.0": FAILS,
     "80.1": LOADS,
+    # these log requests by themselves: their servers are started without any argument
+    "0.9.1": FAILS,
+    "0.9.2": LOADS,
 }
 QUICK = ("--n", "4", "--confidence", "0.6", "--model", NAME)
 ENDS = ("--from", "80.0", "--to", "80.1")
@@ -113,6 +117,19 @@ def test_a_cache_is_where_vbisect_was_started(
     assert done.returncode == 0, done.stderr
     assert hub.models[NAME].sent["model-00001-of-00002.safetensors"] == SIZE // 2
     assert blobs(vbisect)
+
+
+def test_a_server_without_arguments_has_weights_too(
+    vbisect: Vbisect, hub: ModelHub, tmp_path: Path
+) -> None:
+    """As the documented first command on a GPU host starts its oldest releases."""
+    hub.rate = None
+    lines = [driver("565.57.01", 12070), device("GPU-0")]
+    host = gpu_environment(build_library(tmp_path / "nvml"), tmp_path / "gpus", lines)
+    ends = ("--from", "0.9.1", "--to", "0.9.2", "--device", "cuda", "--json")
+    done = vbisect("run", *ends, *QUICK, "--results", vbisect.results, **host)
+    assert done.returncode == 0, done.stderr
+    assert fetched(done.run_dir) == 1
 
 
 def test_an_interrupted_download_goes_on(vbisect: Vbisect, hub: ModelHub) -> None:

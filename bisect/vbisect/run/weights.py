@@ -213,7 +213,7 @@ def _asked(spec: LaunchSpec) -> _Asked | None:
 def _value(arguments: Sequence[str], name: str) -> str | None:
     """The value of an option in a command line, the last one where it stands there twice."""
     found = None
-    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for word, following in zip(arguments, [*arguments[1:], ""], strict=False):
         given, equals, value = word.partition("=")
         if given.replace("_", "-") == name:
             found = value if equals else following
