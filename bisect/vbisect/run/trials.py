@@ -38,6 +38,7 @@ from vbisect.search import (
     Outcome,
     Seen,
     boot_context,
+    find_ends,
     likely_after,
     next_picks,
     open_range,
@@ -369,9 +370,15 @@ class Trials:
         )
 
     def _say_when_an_end_moved(self, pick: int) -> None:
-        """An end that could not be tested is replaced loudly, by the nearest that could."""
+        """An end that could not be tested is replaced loudly, once both ends are known."""
         with self._lock:
-            texts = moved_ends(self._state, pick, pick)
+            state, seen = self._state, self._state.seen()
+            ends = find_ends(len(state.settings.versions), seen)
+            if ends is None or pick not in (ends.low, ends.high):
+                return
+            if not {ends.low, ends.high} <= set(seen.judged):
+                return
+            texts = [t for t in moved_ends(state, ends.low, ends.high) if t not in state.notes]
         for text in texts:
             self._emit(EventKind.NOTE, text=text)
 
