@@ -19,6 +19,7 @@ from made import TOKEN, failed, passed, releases, settings, skipped, state
 from test_sameness import CONTAINERS
 from vbisect.errors import UsageError
 from vbisect.launch import Limited
+from vbisect.locks import file_lock
 from vbisect.probes import NChoicesSettings, SuiteSettings
 from vbisect.probes.n_choices import Endpoint
 from vbisect.probes.suite import variations
@@ -378,10 +379,10 @@ def test_an_unfinished_run_says_so(tmp_path: Path) -> None:
     body = to_comment(made, tmp_path).body
     assert "**Not finished** – Interrupted; it can be resumed. What was seen so far:" in body
     made.finding = None
-    assert (
-        "**Not finished** – The run is going on still, or was killed."
-        in to_comment(made, tmp_path).body
-    )
+    assert "**Not finished** – The run was killed." in to_comment(made, tmp_path).body
+    (tmp_path / "lock").touch()
+    with file_lock(tmp_path / "lock"):
+        assert "**Not finished** – The run is going on still." in to_comment(made, tmp_path).body
     made.finding = Finding(status=Status.INCONCLUSIVE, message="suspects remain")
     assert "**Inconclusive** – Suspects remain." in to_comment(made, tmp_path).body
     made.records.clear()

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hostile import NASTY, Hostile
 from made import TOKEN, VERSIONS, failed, passed, settings, skipped, state
 from vbisect.launch import Limited
+from vbisect.locks import file_lock
 from vbisect.reasons import ADVICE, SkipReason
 from vbisect.report.csv import to_csv
 from vbisect.report.formats import FILES, FORMATS, render, write_reports
@@ -187,15 +188,18 @@ def test_the_summary_is_one_line_of_json(text: str) -> None:
     } <= (trials["0.27.1"].keys())
 
 
-def test_a_run_without_an_end_is_not_said_to_be_dead() -> None:
-    """A vbisect may be at work on it: it is neither told as killed, nor as one to be resumed."""
+def test_a_run_without_an_end_is_running_or_was_killed(tmp_path: Path) -> None:
+    """Whoever has the run at work holds its lock."""
     unfinished = RunState(settings())
-    for name, words in (
-        ("md", "**NOT FINISHED** – vbisect is at work on this run, or was killed"),
-        ("html", "vbisect is at work on this run, or was killed"),
-        ("json", "vbisect is at work on this run, or was killed"),
+    (tmp_path / "lock").touch()
+    for name, running, killed in (
+        ("md", "**RUNNING** – vbisect is at work on this run", "**NOT FINISHED** – vbisect was"),
+        ("html", "<h1>vbisect is at work on this run</h1>", "<h1>vbisect was killed"),
+        ("json", '"status": "running"', '"status": "interrupted"'),
     ):
-        assert words in render(name, unfinished, RUN_DIR)
+        with file_lock(tmp_path / "lock"):
+            assert running in render(name, unfinished, tmp_path)
+        assert killed in render(name, unfinished, tmp_path)
 
 
 def test_a_killed_run_has_a_summary_too() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vbisect.files import append_to
+from vbisect.files import Below, append_to
 
 
 class Locked(Exception):
@@ -35,3 +35,18 @@ def file_lock(
                     raise Locked(str(path)) from None
                 time.sleep(0.2)
         yield
+
+
+def is_at_work(run_dir: Path) -> bool:
+    """Whether a living vbisect holds the run; also when that cannot be told.
+
+    Nothing is written: the run may be somebody else's.
+    """
+    try:
+        with (Below(run_dir) / "lock").open() as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return False
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vbisect.files import write_whole
+from vbisect.locks import is_at_work
 from vbisect.run.comparisons import read_comparisons
 from vbisect.run.state import RunState
 
@@ -25,7 +26,7 @@ def render(name: str, state: RunState, run_dir: Path, on: str | None = None) -> 
 def _markdown(state: RunState, run_dir: Path, on: str | None) -> str:
     from vbisect.report.markdown import to_markdown
 
-    return to_markdown(state, on, read_comparisons(run_dir))
+    return to_markdown(state, on, read_comparisons(run_dir), at_work=is_at_work(run_dir))
 
 
 def _csv(state: RunState, run_dir: Path, on: str | None) -> str:

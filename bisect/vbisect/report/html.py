@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup, escape
 
 from vbisect.files import Below
+from vbisect.locks import is_at_work
 from vbisect.reasons import ADVICE
 from vbisect.report.details import Section, details
 from vbisect.report.excerpts import all_short, as_json
@@ -71,6 +72,7 @@ def to_html(
         state=state,
         settings=state.settings,
         finding=state.finding,
+        at_work=is_at_work(run_dir),
         scope=scope_of(state),
         upgrade=upgrade,
         speeds={speed.version: speed for speed in upgrade.speeds},

@@ -29,9 +29,16 @@ _LINKED = re.compile(r"@|#(?=\d)|GH(?=-)|https?:|ftp:|www(?=\.)", re.IGNORECASE)
 
 
 def to_markdown(
-    state: RunState, on: str | None = None, comparisons: Sequence[KeptComparison] = ()
+    state: RunState,
+    on: str | None = None,
+    comparisons: Sequence[KeptComparison] = (),
+    *,
+    at_work: bool = False,
 ) -> str:
-    """Verdict, what it means for somebody on release ``on``, table, and how to repeat it."""
+    """Verdict, what it means for somebody on release ``on``, table, and how to repeat it.
+
+    ``at_work``: a vbisect is, where there is no verdict yet.
+    """
     records = state.records.values()
     of_both = [r for record in records for r in (record, record.control) if r is not None]
     reasons = {r.reason for r in of_both if r.reason is not None}
@@ -39,6 +46,7 @@ def to_markdown(
         state=state,
         settings=state.settings,
         finding=state.finding,
+        at_work=at_work,
         scope=scope_of(state),
         upgrade=upgrade_of(state, on, comparisons),
         rows=tested_rows(state),

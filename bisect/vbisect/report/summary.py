@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from vbisect.locks import is_at_work
 from vbisect.reasons import ADVICE
 from vbisect.report.upgrade import upgrade_of
 from vbisect.report.variations import names
@@ -15,7 +16,8 @@ from vbisect.run.scope import scope_of
 from vbisect.run.state import RunState
 from vbisect.text import without_secrets_in
 
-_NO_END = "vbisect is at work on this run, or was killed; then it can be resumed"
+_RUNNING = "running"
+"""The status of a run that a vbisect is at work on; all others are how a run ended."""
 
 
 def summary(state: RunState, run_dir: Path, on: str | None = None) -> dict[str, Any]:
@@ -26,12 +28,13 @@ def summary(state: RunState, run_dir: Path, on: str | None = None) -> dict[str, 
     settings, finding = state.settings, state.finding
     scope = scope_of(state)
     answer = finding.answer.model_dump(mode="json") if finding and finding.answer else None
+    status, message = _ending(state, run_dir)
     told = {
         "schema": 1,
         "run_id": settings.run_id,
         "run_dir": str(run_dir.absolute()),
-        "status": finding.status if finding else Status.INTERRUPTED,
-        "message": finding.message if finding else _NO_END,
+        "status": status,
+        "message": message,
         "answer": answer,
         "excluded": finding.excluded if finding else None,
         "changes": [a.model_dump(mode="json") for a in finding.changes] if finding else [],
@@ -70,6 +73,15 @@ def summary(state: RunState, run_dir: Path, on: str | None = None) -> dict[str, 
     }
     safe: dict[str, Any] = without_secrets_in(told)
     return safe
+
+
+def _ending(state: RunState, run_dir: Path) -> tuple[str, str]:
+    """How the run ended, or that it has not."""
+    if state.finding is not None:
+        return state.finding.status, state.finding.message
+    if is_at_work(run_dir):
+        return _RUNNING, "vbisect is at work on this run"
+    return Status.INTERRUPTED, "vbisect was killed, or works elsewhere; the run can be resumed"
 
 
 def _trial(record: TrialRecord) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from stat import S_ISDIR, S_ISREG
 from vbisect.errors import UsageError
 from vbisect.files import Below
 from vbisect.launch.engine_version import to_be_told
-from vbisect.locks import Locked, file_lock
+from vbisect.locks import is_at_work
 from vbisect.probes import FailureKind
 from vbisect.run.journal import FILE_NAME as JOURNAL
 from vbisect.run.journal import LARGEST, Event, EventKind, read_journal
@@ -179,7 +179,7 @@ class EarlierRun:
     def _told(self) -> tuple[float, tuple[Finished, ...]]:
         """What the journal tells: the beginning and the trials."""
         nothing: tuple[float, tuple[Finished, ...]] = (-inf, ())
-        if self.settings is None or _at_work(self._run_dir):
+        if self.settings is None or is_at_work(self._run_dir):
             return nothing
         try:
             events, _ = read_journal(self._run_dir)
@@ -278,17 +278,6 @@ def _named_by(words: Iterable[str]) -> list[stat_result]:
             with suppress(OSError, ValueError):  # most words are no paths, some cannot be any
                 found.append(path.stat())
     return found
-
-
-def _at_work(run_dir: Path) -> bool:
-    """Whether a living vbisect holds the run; also when that cannot be told."""
-    try:
-        if not (run_dir / "lock").exists():
-            return False
-        with file_lock(run_dir / "lock", shared=True):
-            return False
-    except (Locked, OSError):
-        return True
 
 
 def _moment(event: Event) -> float:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from vbisect.errors import UsageError
+from vbisect.locks import is_at_work
 from vbisect.reasons import ADVICE
 from vbisect.report.comment.environment import builds, facts
 from vbisect.report.comment.logs import fit, folded, log_ends
@@ -153,9 +154,7 @@ def _told(state: RunState, run_dir: Path, gist: GistLink | None) -> dict[str, ob
         "state": state,
         "settings": settings,
         "finding": finding,
-        "message": _sentence(
-            finding.message if finding else "the run is going on still, or was killed"
-        ),
+        "message": _sentence(finding.message if finding else _without_end(run_dir)),
         "unfinished": finding is None or finding.status.resumable,
         "scope": scope,
         "strip": strip(state),
@@ -168,6 +167,10 @@ def _told(state: RunState, run_dir: Path, gist: GistLink | None) -> dict[str, ob
         "builds": builds(state, run_dir, _BUILDS),
         "replay": block(settings.replay_command(), _REPLAY),
     }
+
+
+def _without_end(run_dir: Path) -> str:
+    return "the run is going on still" if is_at_work(run_dir) else "the run was killed"
 
 
 def _sentence(clause: str) -> str:
