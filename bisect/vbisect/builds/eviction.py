@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +20,12 @@ class Evicted:
     in_use: bool
 
 
-def evict(versions: tuple[str, ...] = ()) -> list[Evicted]:
-    """Remove the environments of ``versions`` (all when empty), except those that a run holds."""
+def evict(versions: tuple[str, ...] = ()) -> Iterator[Evicted]:
+    """Remove the environments of ``versions`` (all when empty), except those that a run holds.
+
+    Each is told once it is gone: there may be many gigabytes of them.
+    """
     root = environments_root()
-    results: list[Evicted] = []
     for lock in sorted(root.glob("*.lock")):
         path = lock.with_suffix("")
         if versions and not any(_carries(path.name, version) for version in versions):
@@ -33,10 +36,9 @@ def evict(versions: tuple[str, ...] = ()) -> list[Evicted]:
                     freed = _own_bytes(path)
                     (path / MARKER).unlink(missing_ok=True)  # half of it is none of it
                     remove_below(root, path.name)
-                    results.append(Evicted(path.name, freed, in_use=False))
+                    yield Evicted(path.name, freed, in_use=False)
         except Locked:
-            results.append(Evicted(path.name, 0, in_use=True))
-    return results
+            yield Evicted(path.name, 0, in_use=True)
 
 
 def _carries(name: str, version: str) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+
+from vbisect.amounts import counted
 from vbisect.builds.eviction import evict
 from vbisect.engine import connect, engine_answers
 from vbisect.errors import HostError
@@ -21,16 +24,24 @@ def remove_everything(versions: tuple[str, ...], docker_host: str | None) -> Non
 
 
 def _remove_environments(versions: tuple[str, ...]) -> None:
+    freed = removed = 0
     try:
-        done = evict(versions)
+        _say("removing environments")
+        for item in evict(versions):
+            print(f"{item.name}: {'in use, kept' if item.in_use else 'removed'}", flush=True)
+            freed += item.freed
+            removed += not item.in_use
     except OSError as error:
         where = error.filename or "The cache"
         raise HostError(f"{where} cannot be removed: {error.strerror}.") from error
-    for item in done:
-        print(f"{item.name}: in use, kept" if item.in_use else f"{item.name}: removed")
-    freed = sum(item.freed for item in done)
-    removed = sum(not item.in_use for item in done)
-    print(f"{removed} environments removed, {freed / 1e9:.2f} GB freed (uv's own cache is kept)")
+    print(
+        f"{counted(removed, 'environment')} removed, {freed / 1e9:.2f} GB freed "
+        "(uv's own cache is kept)"
+    )
+
+
+def _say(line: str) -> None:
+    print(f"vbisect: {line}", file=sys.stderr, flush=True)
 
 
 def _remove_from_engine(versions: tuple[str, ...], docker_host: str | None) -> None:
@@ -41,6 +52,7 @@ def _remove_from_engine(versions: tuple[str, ...], docker_host: str | None) -> N
     from vbisect.engine.leftovers import remove_leftovers, remove_volumes
 
     with connect(docker_host) as engine:
+        _say(f"removing containers, images and volumes from {engine.where}")
         store = ImageStore(engine)
         containers = remove_leftovers(engine)
         before = store.own()
@@ -49,15 +61,17 @@ def _remove_from_engine(versions: tuple[str, ...], docker_host: str | None) -> N
                 removed = store.remove(name)
                 if name not in before:
                     continue  # its pull was given up
-                print(f"{entry.reference}: {'removed' if removed else 'in use, kept'}")
+                print(f"{entry.reference}: {'removed' if removed else 'in use, kept'}", flush=True)
         freed = taken(before) - taken(store.own())
         with engine_faults(engine.where):
             built = remove_built_images(engine.client, versions)
         for item in built:
             print(f"{item.image.tag}: {'in use, kept' if item.in_use else 'removed'}")
         volumes = [] if versions else remove_volumes(engine)
+        pulled = len(before) - len(store.own())
         print(
-            f"{containers} containers, {len(volumes)} volumes and {len(before) - len(store.own())} "
-            f"pulled images removed from {engine.where}, {freed / 1e9:.2f} GB of layers freed; "
-            f"{sum(not item.in_use for item in built)} built images removed"
+            f"{counted(containers, 'container')}, {counted(len(volumes), 'volume')} and "
+            f"{counted(pulled, 'pulled image')} removed from {engine.where}, "
+            f"{freed / 1e9:.2f} GB of layers freed; "
+            f"{counted(sum(not item.in_use for item in built), 'built image')} removed"
         )
