@@ -117,6 +117,7 @@ CASES = {
     "skip all": run("--skip", "0.27.1..0.32.0", said="--skip leaves fewer than two candidates"),
     "unknown option": run("--bananas", said="No such option: --bananas"),
     "unknown command": Case(("bisect",), "No such command 'bisect'"),
+    "results empty": run("--results", "", said="'--results': it is empty"),
     "results a file": run("--results", "{tmp}/file", said="--results {tmp}/file cannot be written"),
     "no run directory": Case(("run", "--resume", "{tmp}"), "{tmp} is not a run directory"),
     "not even resumable": Case(

@@ -180,7 +180,9 @@ def run(
     latest_deps: Annotated[
         bool, typer.Option("--latest-deps", help="Today's dependencies for old releases too.")
     ] = False,
-    results: Annotated[Path, typer.Option(help="Where run directories go.")] = Path("results"),
+    results: Annotated[
+        Path, typer.Option(metavar="<path>", parser=_folder, help="Where run directories go.")
+    ] = Path("results"),
     json_output: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     from vbisect.commands.run import new_run, old_run
@@ -268,6 +270,13 @@ def run(
             return
         state, run_dir = new_run(options, results)
     _print_run(state, run_dir, json_output)
+
+
+def _folder(text: str) -> Path:
+    """A variable of the shell that is not set names no folder."""
+    if not text:
+        raise typer.BadParameter("it is empty")
+    return Path(text)
 
 
 def _given(context: typer.Context) -> set[str]:
