@@ -219,7 +219,7 @@ def test_an_outage_of_the_index_stops_the_run_resumably(
         done = started.end()
     assert done.returncode == 4, done.stderr
     assert done.json["status"] == "failed"
-    assert "package index cannot be reached" in done.json["message"]
+    assert "package index cannot be reached. Check the network, the proxies" in done.json["message"]
     assert all(trial["outcome"] != "skip" for trial in done.json["trials"])
     before = counts(done.run_dir, "trial_finished")
     if outage == "closed":

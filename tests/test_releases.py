@@ -123,6 +123,7 @@ def test_without_an_index_the_catalogue_answers_aloud(listed: Callable[..., None
     assert found.source == "catalogue"
     assert [r.version for r in found.releases] == list(catalogue())
     assert "no route" in found.warnings[0]
+    assert "Check the network" in found.warnings[0]
     by_version = {release.version: release for release in found.releases}
     assert CPU not in by_version["0.7.3"].wheels
     assert by_version["0.8.5"].wheels[CPU].version == "0.8.5.post2"
@@ -235,6 +236,42 @@ def test_listings_are_sorted_as_versions(monkeypatch: pytest.MonkeyPatch) -> Non
     """pip lists newest first and as text."""
     answering(monkeypatch, out={"versions": ["0.10.0", "0.9.0", "0.9.0.1"]})
     assert list(map(str, index.list_versions("vllm"))) == ["0.9.0", "0.9.0.1", "0.10.0"]
+
+
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        (
+            "NewConnectionError(\"HTTPConnection(host='127.0.0.1', port=9): Failed to establish a "
+            'new connection: [Errno 111] Connection refused")',
+            "Failed to establish a new connection: Connection refused",
+        ),
+        (
+            "ConnectTimeoutError(<pip._vendor.urllib3.connection.HTTPSConnection object at 0x7f>, "
+            "'Connection to pypi.org timed out. (connect timeout=15)')",
+            "Connection to pypi.org timed out. (connect timeout=15)",
+        ),
+        (
+            "SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] certificate "
+            "verify failed: self signed certificate (_ssl.c:1006)'))",
+            "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self signed certificate",
+        ),
+        (
+            "ProtocolError('Connection aborted.', RemoteDisconnected('Remote end closed connection "
+            "without response'))",
+            "Connection aborted: Remote end closed connection without response",
+        ),
+    ],
+)
+def test_an_index_that_cannot_be_reached_is_told_in_words(
+    monkeypatch: pytest.MonkeyPatch, broken: str, told: str
+) -> None:
+    """Not as the Python objects that pip shows."""
+    retries = "WARNING: Retrying (Retry(total=0, connect=None)) after connection broken by"
+    answering(monkeypatch, 1, "", f"{retries} '{broken}': /simple/vllm/\nERROR: none found")
+    with pytest.raises(IndexUnavailable) as failed:
+        index.list_versions("vllm")
+    assert str(failed.value) == f"the index cannot be reached: {told}"
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from vbisect.builds.pip_settings import uv_environment
 from vbisect.errors import Cancelled, EngineLost, HostError
 from vbisect.processes import Guarded, scratch_directory
 from vbisect.reasons import SkipReason, Untestable
+from vbisect.releases.index import TO_CHECK
 from vbisect.text import one_line
 
 _NETWORK = re.compile(
@@ -88,5 +89,8 @@ def failure(result: UvResult, what: str) -> HostError | Untestable:
     if result.disk_full:
         return HostError(f"The disk is full: {result.reason}. `vbisect clean` frees environments.")
     if result.network_failed:
-        return HostError(f"The package index cannot be reached: {result.reason}")
+        return HostError(
+            f"The package index cannot be reached. {TO_CHECK}, then resume the run. "
+            f"({result.reason})"
+        )
     return Untestable(SkipReason.NOT_INSTALLABLE, f"{what}: {result.reason}")

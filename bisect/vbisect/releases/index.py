@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 
 from packaging.version import InvalidVersion, Version
 
 from vbisect.processes import pip_command
 from vbisect.text import one_line
+
+_PYTHON = re.compile(
+    r"""\b\w+(?:Error|Disconnected)\(["'\d, ]*  # exceptions, one in the other
+    | (?:<[^<>]*>|HTTPS?Connection(?:Pool)?\([^()]*\))[:,]?\ ["']?  # and what they are about
+    | \[Errno\ -?\d+\]\ | \ \(_ssl\.c:\d+\)
+    | ["'][)]*["']?:\ /\S*$ | ["'][)]+  # their ends; the path, which tells nothing
+    """,
+    re.VERBOSE,
+)
+
+
+TO_CHECK = "Check the network, the proxies and the index that pip is configured for (PIP_INDEX_URL)"
+"""What to do about an index that cannot be reached."""
 
 
 class IndexUnavailable(Exception):
@@ -55,9 +69,14 @@ def _reason(errors: str) -> str:
     """pip's reason on one line; it reports an unreachable index as a distribution not found."""
     for line in errors.splitlines():
         if line.startswith("WARNING: Retrying"):
-            return f"the index cannot be reached: {one_line(line.rpartition('broken by ')[2])}"
+            return f"the index cannot be reached: {_words(line.rpartition('broken by ')[2])}"
     last = [line.removeprefix("ERROR: ") for line in errors.splitlines() if "ERROR: " in line]
     return one_line(last[-1] if last else errors or "pip failed")
+
+
+def _words(error: str) -> str:
+    """What pip tells of a connection, without the Python that it shows it as."""
+    return one_line(re.sub(r"\.?', ", ": ", _PYTHON.sub("", error)).strip(" '\":,"))
 
 
 def _parse(text: str) -> Version:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from packaging.version import Version
 
 from vbisect.releases.catalogue import catalogue
-from vbisect.releases.index import IndexUnavailable, list_versions
+from vbisect.releases.index import TO_CHECK, IndexUnavailable, list_versions
 from vbisect.releases.release import Device, Release, Wheel
 
 _FIRST_CATALOGUED = Version("0.7.3")
@@ -48,7 +48,7 @@ def known_releases(*, pre: bool = False) -> KnownReleases:
                 source="catalogue",
                 warnings=(
                     f"No package index could be asked ({error}); using the catalogue shipped with "
-                    "vbisect, which may lack newer releases.",
+                    f"vbisect, which may lack newer releases. {TO_CHECK}.",
                 ),
             )
         warnings: tuple[str, ...] = ()

@@ -31,7 +31,7 @@ from vbisect.releases.fitness import (
     stretch,
     wheel_needs,
 )
-from vbisect.releases.index import list_versions
+from vbisect.releases.index import TO_CHECK, list_versions
 from vbisect.run.accelerators import other_accelerator
 from vbisect.run.docker_settings import default_image_repo
 from vbisect.run.fit import pythons_here
@@ -229,7 +229,8 @@ def _package_index(device: Device) -> Finding:
             "package index",
             Verdict.LIMITED,
             str(error),
-            "The releases shipped with vbisect are used; --runtime venv needs an index.",
+            f"{TO_CHECK}: --runtime venv needs one. Until then the releases shipped with vbisect "
+            "are known.",
         )
     newest = f"{len(versions)} versions of {device.distribution}, the newest {versions[-1]}"
     return Finding("package index", Verdict.OK, newest)
