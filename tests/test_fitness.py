@@ -215,6 +215,8 @@ def test_a_run_installs_nothing_that_cannot_run(
     assert done.json["range"]["to"]["tested"] == "0.19.1"
     [moved] = [note for note in done.json["notes"] if "END MOVED" in note]
     assert "THE UPPER END MOVED from 0.21.0 to 0.19.1" in moved
+    assert "vbisect: 0.20.0 to 0.21.0 (4 releases): SKIP – driver too old: CUDA" in done.stderr
+    assert done.stderr.count("SKIP") == 1
     began = {e["version"] for e in events(done.run_dir) if e["event"] == "trial_started"}
     assert not began & skipped.keys()
     assert "--try-all" not in replay(vbisect, done.run_dir)

@@ -92,7 +92,7 @@ def test_what_can_no_longer_matter_is_given_up(vbisect: Vbisect) -> None:
     right(done, "91.3", "91.4")
     assert counts(done.run_dir, "trial_given_up")["91.2"] == 1
     assert "91.2" not in done.trials
-    assert "91.2: given up" in done.stderr
+    assert "91.2: no longer needed" in done.stderr
     assert vbisect.left() == []
 
 

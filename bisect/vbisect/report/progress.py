@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from vbisect.amounts import sized
+from vbisect.amounts import counted, sized
 from vbisect.reasons import ADVICE
-from vbisect.report.rows import finding, tested_rows
+from vbisect.releases.fitness import stretch
+from vbisect.report.rows import finding, labelled, tested_rows
 from vbisect.run.journal import Event, EventKind
 from vbisect.run.records import ControlRecord, TrialRecord
 from vbisect.run.state import RunState
@@ -52,7 +53,8 @@ def remaining(state: RunState) -> str:
     again = sum(max(0, boots_needed(settings.confidence) - seen.tries(index)) for index in stretch)
     between = [i for i in range(*stretch) if i not in seen.outcomes]
     new = len(between) if settings.sweep else math.ceil(math.log2(len(between) + 1))
-    return f"between {low} and {high}; about {new + again} more boot{'s' * (new + again != 1)}"
+    more = f"; about {counted(new + again, 'more boot')}" if new + again else ""
+    return f"between {low} and {high}{more}"
 
 
 class PlainLines:
@@ -61,18 +63,41 @@ class PlainLines:
     def __init__(self) -> None:
         self._advised: set[str] = set()
         self._judged: dict[str, str] = {}
+        self._unfit: dict[str, list[TrialRecord]] = {}
         self._said = ""
 
     def say(self, line: str) -> None:
         """Print what goes on in the background, unless it was the last thing said."""
         if line != self._said:
             self._said = line
-            print(f"vbisect: {one_line(line, 1000)}", file=sys.stderr, flush=True)
+            self._print(line)
 
     def show(self, event: Event, state: RunState) -> None:
-        """Print what ``event`` means to a person, if anything."""
-        for line in self._lines(EventKind(event["event"]), event, state):
-            print(f"vbisect: {one_line(line, 1000)}", file=sys.stderr, flush=True)
+        """Print what ``event`` means to a person, if anything.
+
+        What the host cannot run is told once for all releases of one reason.
+        """
+        kind = EventKind(event["event"])
+        if kind is EventKind.TRIAL_FINISHED and (unfit := _unfit(event, state)):
+            self._unfit.setdefault(finding(unfit), []).append(unfit)
+            return
+        for line in (*self._unfit_lines(), *self._lines(kind, event, state)):
+            self._print(line)
+
+    def _print(self, line: str) -> None:
+        print(f"vbisect: {one_line(line, 1000)}", file=sys.stderr, flush=True)
+
+    def _unfit_lines(self) -> Iterator[str]:
+        for why, records in self._unfit.items():
+            yield f"{stretch([record.version for record in records])}: SKIP – {why}"
+            yield from self._advice(records[0])
+        self._unfit.clear()
+
+    def _advice(self, record: TrialRecord) -> Iterator[str]:
+        """What to do about a skip, once for each reason."""
+        if record.reason is not None and record.reason not in self._advised:
+            self._advised.add(record.reason)
+            yield f"{record.reason}: {ADVICE[record.reason]}"
 
     def _lines(self, kind: EventKind, event: Event, state: RunState) -> Iterator[str]:
         if kind in (EventKind.RUN_STARTED, EventKind.RUN_RESUMED):
@@ -111,13 +136,17 @@ class PlainLines:
                 yield _finished(record)
             if record.control is not None:
                 yield f"{record.version}: {_control_finished(record.control)}"
-            if record.reason is not None and record.reason not in self._advised:
-                self._advised.add(record.reason)
-                yield f"{record.reason}: {ADVICE[record.reason]}"
-            if record.build or record.version not in {u.version for u in state.settings.unfit}:
-                yield remaining(state)
+            yield from self._advice(record)
+            yield remaining(state)
         elif kind is EventKind.TRIAL_GIVEN_UP:
-            yield f"{event['version']}: given up"
+            yield f"{event['version']}: no longer needed"
+
+
+def _unfit(event: Event, state: RunState) -> TrialRecord | None:
+    """The record of a release that was never tried, for this host cannot run it."""
+    record = TrialRecord.model_validate(event["record"])
+    unfit = {each.version for each in state.settings.unfit}
+    return record if record.build is None and record.version in unfit else None
 
 
 def _finished(record: TrialRecord) -> str:
@@ -164,11 +193,11 @@ class LiveTable:
         control = ("control",) if state.settings.control_model else ()
         columns = ("version", "outcome", "pass/fail", "what was seen", "boot", *control)
         table = Table(*columns, box=None)
-        for row in tested_rows(state):
+        for name, row in labelled(tested_rows(state)):
             counts = "" if row.passes is None else f"{row.passes}/{row.fails}"
             boot = f"{row.boot_seconds:.0f} s" if row.boot_seconds else ""
             table.add_row(
-                row.version,
+                name,
                 Text(row.outcome, style=_STYLES.get(row.outcome, "")),
                 counts,
                 Text(one_line(row.finding, 160)),

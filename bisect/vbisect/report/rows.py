@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
+from itertools import groupby
 from typing import Any
 
 from vbisect.reasons import SkipReason
+from vbisect.releases.fitness import stretch
 from vbisect.run.records import ControlRecord, TrialRecord, VariationRecord
 from vbisect.run.state import RunState
 from vbisect.search import Outcome
@@ -62,6 +65,17 @@ def rows(state: RunState) -> list[Row]:
 def tested_rows(state: RunState) -> list[Row]:
     """The rows of candidates that were tested or skipped."""
     return [row for row in rows(state) if row.outcome != UNTESTED]
+
+
+def labelled(shown: Iterable[Row]) -> list[tuple[str, Row]]:
+    """Rows with their names; neighbours that were never tried, for one reason, are one row."""
+    told: list[tuple[str, Row]] = []
+    for (_, finding, order), group in groupby(shown, lambda r: (r.outcome, r.finding, r.order)):
+        members = list(group)
+        together = len(members) > 2 and finding and order is None
+        names = [stretch([row.version for row in members])] if together else []
+        told += zip(names or [row.version for row in members], members, strict=False)
+    return told
 
 
 def finding(record: TrialRecord | ControlRecord | VariationRecord) -> str:

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from vbisect.report.rows import Row, tested_rows
+from vbisect.report.rows import Row, labelled, tested_rows
 from vbisect.report.variations import names, troubles, variation_rows
 from vbisect.run.scope import scope_of
 from vbisect.run.settings import RunSettings
@@ -50,20 +50,22 @@ def answer_lines(state: RunState, run_dir: Path) -> list[str]:
 
 
 def _table(shown: Sequence[Row]) -> list[str]:
-    width = max((len(row.version) for row in shown), default=0)
-    return [f"  {row.version:<{width}}  {_cells(row)}" for row in shown]
+    told = labelled(shown)
+    width = max((len(name) for name, _ in told), default=0)
+    return [f"  {name:<{width}}  {_cells(row)}" for name, row in told]
 
 
 def _table_of_both(shown: Sequence[Row], settings: RunSettings) -> list[str]:
     """The model's columns, then the control's."""
-    width = max((len(row.version) for row in shown), default=0)
-    model = [_cells(row) for row in shown]
+    told = labelled(shown)
+    width = max((len(name) for name, _ in told), default=0)
+    model = [_cells(row) for _, row in told]
     tested, control = one_line(settings.model), one_line(settings.control_model or "")
     middle = max((len(tested), *map(len, model)), default=0)
     lines = [f"  {'':<{width}}  {tested:<{middle}}  {control}"]
-    for row, cells in zip(shown, model, strict=True):
+    for (name, row), cells in zip(told, model, strict=True):
         control = _cells(row, control=True) if row.control_outcome else ""
-        lines.append(f"  {row.version:<{width}}  {cells:<{middle}}  {control}".rstrip())
+        lines.append(f"  {name:<{width}}  {cells:<{middle}}  {control}".rstrip())
     return lines if shown else []
 
 
