@@ -23,7 +23,7 @@ from vbisect.launch.engine_version import EngineAsked, engines_of, variables_for
 from vbisect.reasons import SkipReason
 from vbisect.report.comment import marker
 from vbisect.run.common_fault import common_fault, end_to_compare
-from vbisect.run.engine_choice import engine_asked, next_choice
+from vbisect.run.engine_choice import engine_asked, engine_notes, next_choice
 from vbisect.run.journal import EventKind
 from vbisect.run.records import TrialRecord
 from vbisect.run.state import RunState, load_state
@@ -279,6 +279,16 @@ def test_which_engines_a_release_has(version: str, has: tuple[str, ...]) -> None
         told = variables_for(engine, version) if engine in has else {}
         assert told == ({"VLLM_USE_V1": value} if len(has) == 2 else {})
     assert variables_for(None, version) == {}
+
+
+def test_an_engine_that_releases_lack_is_told_before_they_are_tried() -> None:
+    """And where too few have it, nothing begins."""
+    assert engine_notes(EngineAsked.AUTO, ("0.10.2", "0.11.0")) == ()
+    assert engine_notes(EngineAsked.V0, ("0.10.0", "0.10.2", "0.11.0")) == (
+        "0.11.0 has no V0, which --engine v0 asks for: skipped without a boot.",
+    )
+    with pytest.raises(UsageError, match=r"^--engine v0: 0.11.0 to 0.12.0 \(4 releases\) have no"):
+        engine_notes(EngineAsked.V0, ("0.10.2", "0.11.0", "0.11.1", "0.11.2", "0.12.0"))
 
 
 def test_each_engine_is_another_question() -> None:

@@ -175,6 +175,12 @@ def test_several_servers_need_gpus_that_are_listed_or_named(gpus: str) -> None:
         find_room(made.settings(device=Device.CUDA, docker=docker, jobs=2))
 
 
+def test_more_gpus_than_there_are() -> None:
+    """Waiting brings none: a plan refuses it too."""
+    with pytest.raises(UsageError, match=r"^--tp 16: there are 8 GPUs to use\.$"):
+        plan_slots(free(8), jobs=1, tensor_parallel=16)
+
+
 def test_gpus_asked_for() -> None:
     """By number or by how a UUID begins, in the order they are named."""
     assert [slot.gpus for slot in plan_slots(free(3), jobs=None, asked="2, GPU-0000")] == [

@@ -8,7 +8,7 @@ journal; the search only sees the trials that count for the engine of the moment
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from vbisect.errors import UsageError
 from vbisect.launch import Limited
@@ -20,6 +20,7 @@ from vbisect.launch.engine_version import (
     engines_of,
     usual_engine,
 )
+from vbisect.releases.fitness import stretch
 from vbisect.run.asked import one_of
 from vbisect.run.records import EngineChoice, TrialRecord
 from vbisect.run.state import RunState
@@ -48,6 +49,23 @@ def engine_asked(asked: str, env: Iterable[Limited]) -> tuple[EngineAsked, tuple
             )
         engine = meant or engine
     return engine, others
+
+
+def engine_notes(engine: EngineAsked, versions: Sequence[str]) -> tuple[str, ...]:
+    """Which of the releases to be tested have not got the one engine that is asked for.
+
+    Raises ``UsageError`` where fewer than two have it.
+    """
+    lacking = [v for v in versions if engine.only and engine.only not in engines_of(v)]
+    if not lacking:
+        return ()
+    told = f"{stretch(lacking)} {'has' if len(lacking) == 1 else 'have'} no {engine.only}"
+    if len(versions) - len(lacking) < 2:
+        raise UsageError(
+            f"--engine {engine}: {told}; both engines are in 0.7.3 … 0.10.2. Choose another range, "
+            "or leave --engine out."
+        )
+    return (f"{told}, which --engine {engine} asks for: skipped without a boot.",)
 
 
 def _is_choice(variable: Limited) -> bool:
@@ -122,7 +140,7 @@ def _settlement(state: RunState, compared: EngineChoice, *, over: bool) -> Engin
         failing = [r for r in order if r is not None and r.outcome is Outcome.FAIL]
         engine = engine_of(failing[0], variables) if failing else None
     told = f"{version} {_did(now, other)}"
-    told += f", {_did(before, engine_of(before, variables))}" if before else ""
+    told += f" and {_did(before, engine_of(before, variables))}" if before else ""
     on = f"the run goes on with {engine}" if engine else "each release runs its own engine again"
     choice = {"engine": engine, "version": version, "settled": True, "text": f"{told}: {on}."}
     return EngineChoice.model_validate(choice)

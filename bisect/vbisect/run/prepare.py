@@ -33,7 +33,7 @@ from vbisect.run.docker_settings import (
     parse_memory,
     parse_size,
 )
-from vbisect.run.engine_choice import engine_asked
+from vbisect.run.engine_choice import engine_asked, engine_notes
 from vbisect.run.fit import fitted
 from vbisect.run.gpus import OUTSIDE, list_gpus
 from vbisect.run.inherited import environment_notes, inherited_variables
@@ -147,6 +147,7 @@ def prepare(options: RunOptions) -> RunSettings:
             *known.warnings,
             *chosen.notes,
             *told,
+            *engine_notes(engine_of_vllm, tested),
             *not_known(serve_args, env, tested),
             *of_none,
             *of_image,

@@ -76,6 +76,8 @@ def plan_slots(
     chosen = _chosen(gpus, asked)
     if tensor_parallel > 1 and any(gpu.instance for gpu in chosen):
         raise UsageError("MIG instances cannot work together: leave --tp away.")
+    if 0 < len(chosen) < tensor_parallel:
+        raise UsageError(f"--tp {tensor_parallel}: there {_are(len(chosen), 'GPU')} to use.")
     free = [gpu.id for gpu in chosen if gpu.busy is None]
     if len(free) < tensor_parallel:
         raise HostError(_too_few(chosen, len(free), tensor_parallel))
@@ -276,6 +278,10 @@ def _too_few(chosen: list[Gpu], free: int, needed: int) -> str:
 def _names(gpus: list[Gpu]) -> str:
     ids = [gpu.id for gpu in gpus]
     return f"GPU {ids[0]}" if len(ids) == 1 else f"GPUs {', '.join(ids[:-1])} and {ids[-1]}"
+
+
+def _are(number: int, thing: str) -> str:
+    return f"{'is' if number == 1 else 'are'} {_count(number, thing)}"
 
 
 def _count(number: int, thing: str) -> str:
