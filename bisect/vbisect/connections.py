@@ -140,7 +140,7 @@ def fault_of(error: BaseException, connect: float, read: float) -> str:
     if isinstance(error, httpx.TimeoutException):
         return f"no answer within {read:g} s"
     if isinstance(error, (httpx.NetworkError, httpx.ProxyError)):
-        return one_line(str(error)) or "the connection broke"
+        return one_line(re.sub(r"\[Errno -?\d+\] ", "", str(error))) or "the connection broke"
     return "what answers there does not keep to HTTP"
 
 

@@ -24,10 +24,11 @@ def print_plan(options: RunOptions, results: Path, *, json_output: bool) -> None
         raise UsageError("Give both --from and --to.")
     settings = see_to_access(prepare(options), begins=False)
     plan = make_plan(settings, results)
+    plan = plan.model_copy(update={"notes": (*settings.notes, *plan.notes)})
     if json_output:
         sys.stdout.write(plan.model_dump_json() + "\n")
         return
-    for note in (*settings.notes, *plan.notes):
+    for note in plan.notes:
         print(f"NOTE {one_line(note)}")
     place = settings.docker.image_repo if settings.docker else settings.device.distribution
     print(f"runtime:    {settings.runtime}, device {settings.device}, from {place}")
