@@ -90,7 +90,7 @@ def test_a_doctor_says_what_is_missing(docked: Vbisect, images: ImageFamily) -> 
     repository = images.reference("x").rpartition(":")[0]
     gpu = docked("doctor", "--device", "cuda", "--image-repo", repository)
     assert gpu.returncode == 4
-    assert "missing  GPU runtime: the engine has only" in gpu.stdout
+    assert "missing  GPU runtime: the engine gives containers no GPU: its" in gpu.stdout
     assert "Install the NVIDIA container toolkit" in gpu.stdout
     none = docked("doctor", "--device", "cpu", DOCKER_HOST="unix:///nowhere/docker.sock")
     assert none.returncode == 0, "without Docker, environments work"

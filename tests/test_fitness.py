@@ -259,10 +259,11 @@ def test_a_doctor_says_what_runs_in_the_whole_range(
     """With the driver branches of the images, and the variant that runs instead."""
     host = gpu_host("565.57.01", 12070)
     words = vbisect("doctor", "--device", "cuda", **host).stdout
-    assert "ok       GPU: NVIDIA H20, 81920 MiB, 565.57.01; NVIDIA H20" in words
+    assert "ok       GPU: 8 × NVIDIA H20, 81920 MiB, 565.57.01\n" in words
+    assert "ok       images: 0.7.3 has CUDA 12.1 and" in words
     assert re.search(
-        r"^ok       images: 0\.11\.1 to 0\.19\.1 \(\d+ releases\) have CUDA 12\.9 and let driver "
-        r"branches 535, 550, 560, 565, 570 pass; driver 565\.57\.01 runs them$",
+        r"^ok       images: 0\.11\.1 to 0\.19\.1 \(\d+ releases\) have CUDA 12\.9 and take older "
+        r"drivers of branches 535, 550, 560, 565, 570; driver 565\.57\.01 runs them$",
         words,
         re.MULTILINE,
     )

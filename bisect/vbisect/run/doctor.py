@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import sysconfig
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -120,7 +121,7 @@ def _gpu(device: Device, engine: Engine | None) -> Iterator[Finding]:
             yield Finding(
                 "GPU runtime",
                 Verdict.MISSING,
-                f"the engine has only {', '.join(runtimes)}",
+                f"the engine gives containers no GPU: its runtimes are {', '.join(runtimes)}",
                 "Install the NVIDIA container toolkit: nvidia-ctk runtime configure "
                 "--runtime=docker, then restart Docker.",
             )
@@ -137,8 +138,9 @@ def _gpu(device: Device, engine: Engine | None) -> Iterator[Finding]:
         told = f"{listing.problem}"
         yield Finding("GPU", Verdict.MISSING, told, "Use --device cpu on this host.")
         return
-    lines = [gpu_line(gpu, listing.driver) for gpu in listing.gpus if not gpu.instance]
-    yield Finding("GPU", Verdict.OK, "; ".join(lines))
+    lines = Counter(gpu_line(gpu, listing.driver) for gpu in listing.gpus if not gpu.instance)
+    gpus = (f"{number} × {line}" if number > 1 else line for line, number in lines.items())
+    yield Finding("GPU", Verdict.OK, "; ".join(gpus))
     yield from _images(gpu_host(listing))
 
 
@@ -151,8 +153,9 @@ def _images(host: Host) -> Iterator[Finding]:
             instead = VARIANT
         whys.setdefault((entry.cuda, why, instead), []).append(version)
     for (cuda, why, instead), versions in whys.items():
-        branches = ", ".join(listed_branches(usual_requirement(cuda)))
-        asked = f"{stretch(versions)} have CUDA {cuda} and let driver branches {branches} pass"
+        branches = "branches " + ", ".join(listed_branches(usual_requirement(cuda)))
+        have = "has" if len(versions) == 1 else "have"
+        asked = f"{stretch(versions)} {have} CUDA {cuda} and take older drivers of {branches}"
         if not why:
             found = f"{asked}; driver {host.driver} runs them"
             yield Finding("images", Verdict.OK, found)
