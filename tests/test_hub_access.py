@@ -122,8 +122,7 @@ def test_no_way_to_the_hub_is_told_at_once(vbisect: Vbisect, tmp_path: Path) -> 
     assert "NOTE --model org/open: the hub 127.0.0.1 cannot be reached: Connection" in plan.stdout
     assert "its configuration cannot be had, so it is asked without a picture" in plan.stdout
     plan = vbisect("plan", *ends, "--device", "cpu", "--json", HF_ENDPOINT=NOWHERE)
-    told = "--model org/open: the hub 127.0.0.1 cannot be reached"
-    assert any(told in note for note in plan.json["notes"])
+    assert any("the hub 127.0.0.1 cannot be reached" in note for note in plan.json["notes"])
     assert vbisect.run(*ends, HF_ENDPOINT=NOWHERE, HF_HUB_OFFLINE="1").returncode == 1
     kept = tmp_path / "hf" / "hub" / "models--org--open" / "snapshots" / "c0ffee" / "config.json"
     kept.parent.mkdir(parents=True)

@@ -132,7 +132,7 @@ class _Session:
             finding = finding_of(self._state)
             self.emit(EventKind.RUN_FINISHED, finding=finding.model_dump(mode="json"))
         except KeyboardInterrupt:
-            self._stop(Status.INTERRUPTED, "interrupted; it can be resumed")
+            self._stop(Status.INTERRUPTED, "stopped by Ctrl-C or a signal; it can be resumed")
         except (HostError, ProbeAbort) as error:
             self._stop(Status.FAILED, str(error))
         except OSError as error:
