@@ -166,8 +166,8 @@ def test_candidates_are_all_releases_between(order: list[str], data: st.DataObje
     ("start", "end", "skip", "words"),
     [
         ("0.8.1", "0.9.0", (), "no vLLM release 0.8.1.*nearest are 0.8.0 and 0.8.5"),
-        ("0.8.0", "9.9", (), "no vLLM release 9.9.*nearest are 0.10.1.1"),
-        ("0.1", "0.9.0", (), "nearest are 0.8.0"),
+        ("0.8.0", "9.9", (), "no vLLM release 9.9.*nearest is 0.10.1.1"),
+        ("0.1", "0.9.0", (), "nearest is 0.8.0"),
         ("soon", "0.9.0", (), "'soon' is not a version"),
         ("", "0.9.0", (), "is not a version"),
         ("0.9.0", "0.8.0", (), "--from 0.9.0 is newer than --to 0.8.0"),

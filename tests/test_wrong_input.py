@@ -43,7 +43,7 @@ def ends(start: str, end: str, said: str) -> Case:
 
 CASES = {
     "unknown version": ends("0.27.5", "0.32.0", "the nearest are 0.27.1 and 0.28.0."),
-    "newer than all": ends("0.27.1", "9.9", "the nearest are 0.33.0."),
+    "newer than all": ends("0.27.1", "9.9", "the nearest is 0.33.0."),
     "no version": ends("banana", "0.32.0", "'banana' is not a version"),
     "ends swapped": ends("0.32.0", "0.27.1", "--from 0.32.0 is newer than --to 0.27.1"),
     "one candidate": ends("0.28.0", "0.28.0", "fewer than two candidates"),

@@ -88,7 +88,7 @@ def _counted(plan: Plan) -> list[str]:
 
 def _source(plan: Plan) -> str:
     if not plan.learnt_from:
-        return "as usual: no earlier run on this host tells"
+        return "which is usual: no earlier run on this host tells"
     return f"as {plan.learnt_from} earlier trial{'s' if plan.learnt_from > 1 else ''} took here"
 
 

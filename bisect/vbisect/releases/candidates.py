@@ -108,9 +108,10 @@ def _resolve(asked: str, known: KnownReleases, nightlies: Nightlies, notes: list
     for release in known.releases:
         if Version(release.version) == wanted:
             return release
+    near = _nearest(wanted, known)
     raise UsageError(
         f"There is no vLLM release {asked} in the {known.source}; "
-        f"the nearest are {' and '.join(_nearest(wanted, known))}."
+        f"the nearest {'is' if len(near) == 1 else 'are'} {' and '.join(near)}."
     )
 
 
