@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
+from functools import partial
 
 import httpx
 import pytest
@@ -188,18 +190,54 @@ def test_a_pull_that_always_hangs_stops_the_run(
     right(docked.resume(done.run_dir))
 
 
-def test_a_repository_that_is_not_there_is_said_clearly(
+@pytest.mark.parametrize("named", ["--image-repo", "--image"])
+def test_a_repository_that_is_not_there_is_a_wrong_option(
+    named: str, docked: Vbisect, words: tuple[str, ...], proxy: RegistryProxy
+) -> None:
+    """It is said once, before a run begins."""
+    repository = f"{proxy.host}/no/such"
+    wrong = (*words[:-1], repository)
+    if named == "--image":
+        wrong = (*words, "--image", f"0.31.0={repository}:patched")
+    for command in (docked.run, partial(docked, "plan")):
+        done = command(*wrong)
+        assert (done.returncode, done.stdout) == (2, ""), done.stderr
+        assert done.stderr.count(f"{proxy.host} has no repository no/such") == 1
+    assert not list(docked.results.iterdir())
+    told = docked("doctor", "--device", "cpu", "--image-repo", repository).stdout
+    assert f"limited  registry: it answers, and has no repository {repository}" in told
+
+
+def test_an_image_built_before_is_none_of_the_repository_that_was_named(
+    docked: Vbisect, words: tuple[str, ...], proxy: RegistryProxy, there: OnEngine
+) -> None:
+    labels = ("vbisect.built=1", "vbisect.version=0.31.0", "vbisect.device=cpu")
+    built = "vbisect/vllm-openai-cpu:v0.31.0-test"
+    there.client.api.import_image_from_data(
+        base_layer().data, *built.split(":"), changes=[f"LABEL {label}" for label in labels]
+    )
+    proxy.fail(tag("0.31.0"), 404, times=FOR_EVER)
+    try:
+        planned = json.loads(docked("plan", *words, "--device", "cpu", "--json").stdout)
+        done = docked.run(*words, "--device", "cpu")
+    finally:
+        there.client.images.remove(built)
+    assert planned["missing"] == ["0.31.0"]
+    skipped = done.trials["0.31.0"]
+    assert (skipped["reason"], skipped["build"]) == ("not published", None)
+    assert done.json["answer"]["suspects"] == ["0.31.0", "0.32.0"]
+
+
+def test_a_repository_that_went_away_ends_the_run_and_skips_nothing(
     docked: Vbisect, words: tuple[str, ...], proxy: RegistryProxy
 ) -> None:
-    repository = f"{proxy.host}/no/such"
-    done = docked.run(*words[:-1], repository)
-    assert done.returncode == 3, done.stderr
-    assert done.json["status"] == "inconclusive"
-    assert {t["reason"] for t in done.trials.values()} == {"not published"}
-    assert len(done.trials) == 4
-    for version, trial in done.trials.items():
-        assert f"{repository}:v{version}" in trial["detail"]
-    assert "no release could be tested" in done.json["message"]
+    proxy.fail("/tags/list", 503)  # whether it is there cannot be told when the run begins
+    proxy.fail(f"{tag('0.31.0')}|/tags/list", 404, times=FOR_EVER)
+    done = docked.run(*words)
+    stopped(done, "is not there any more")
+    assert {v: t["outcome"] for v, t in done.trials.items()} == {"0.30.0": "fail", "0.33.0": "pass"}
+    proxy.heal()
+    right(docked.resume(done.run_dir))
 
 
 @pytest.mark.parametrize("asked_by", ["vbisect", "the engine"])

@@ -46,6 +46,19 @@ def test_what_is_no_size_is_refused(text: str) -> None:
         parse_size("--disk-budget", text)
 
 
+@pytest.mark.parametrize("device", list(Device))
+def test_what_vbisect_built_is_no_image_of_a_repository_that_was_named(device: Device) -> None:
+    """It may stand in for an official one, and where building was asked for."""
+    named = {"image_repo": "team/vllm"}, {"image": ("0.8.5=team/vllm:patched",)}
+    official = docker_settings(DockerOptions(), device)
+    assert official.takes_built("0.8.5", device)
+    for options in named:
+        assert not docker_settings(DockerOptions(**options), device).takes_built("0.8.5", device)
+        built = docker_settings(DockerOptions(build="auto", **options), device)
+        assert built.takes_built("0.8.5", device)
+    assert docker_settings(DockerOptions(**named[1]), device).takes_built("0.8.4", device)
+
+
 def test_a_container_needs_some_memory() -> None:
     assert parse_memory("64GB") == 64 * 10**9
     with pytest.raises(UsageError, match="at least 6 MB"):

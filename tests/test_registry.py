@@ -328,6 +328,23 @@ def test_what_a_registry_does_not_have_is_missing(pushed: Pushed) -> None:
             registry.tags(ImageReference.parse(f"{pushed.host}/team/none"))
 
 
+def test_a_repository_is_missing_only_where_a_registry_says_so(
+    pushed: Pushed, server: ScriptedServer
+) -> None:
+    pushed.image("team/there", "v1")
+    unknown = {"errors": [{"code": "NAME_UNKNOWN", "message": "repository name not known"}]}
+    path = "/v2/team/vllm/tags/list"
+    with Registry(patience=QUICK) as registry:
+        assert registry.has(ImageReference.parse(f"{pushed.host}/team/there"))
+        assert not registry.has(ImageReference.parse(f"{pushed.host}/team/none:v1"))
+        others: list[Reply] = [Reply(404, "<html>"), Reply(404, {"errors": 3}), Reply(405)]
+        for other in (*others, Reply(403, unknown)):
+            server.on(path, other)
+            assert registry.has(at(server))
+        server.on(path, Reply(404, unknown))
+        assert not registry.has(at(server))
+
+
 def test_every_tag_is_listed(pushed: Pushed) -> None:
     for tag in ("v0.9.0", "nightly", "v0.10.0"):
         pushed.image("team/tags", tag)

@@ -19,7 +19,14 @@ from types import TracebackType
 from typing import Any
 
 KINDS = {"ping": "^/v2/$", "manifest": "/manifests/", "blob": "/blobs/", "tags": "/tags/list"}
-CODES = {401: "UNAUTHORIZED", 404: "MANIFEST_UNKNOWN", 429: "TOOMANYREQUESTS", 503: "UNAVAILABLE"}
+CODES: dict[object, str] = {
+    401: "UNAUTHORIZED",
+    404: "MANIFEST_UNKNOWN",
+    (404, "tags"): "NAME_UNKNOWN",
+    429: "TOOMANYREQUESTS",
+    503: "UNAVAILABLE",
+}
+"""By status, or by status and kind of the request."""
 NOT_PASSED_ON = {"connection", "transfer-encoding", "date", "server"}
 CHUNK = 1 << 18
 STEP_SECONDS = 0.05
@@ -216,7 +223,8 @@ class _Handler(BaseHTTPRequestHandler):
             while not fault.released.is_set():
                 self._pause(time.monotonic() + STEP_SECONDS)
         if fault is not None and fault.status:
-            error = {"code": CODES.get(fault.status, "UNKNOWN"), "message": "injected fault"}
+            code = CODES.get((fault.status, exchange.kind), CODES.get(fault.status, "UNKNOWN"))
+            error = {"code": code, "message": "injected fault"}
             body = json.dumps({"errors": [error]}).encode()
             kind = {"content-type": "application/json"}
             self._head(exchange, fault.status, len(body), {**kind, **fault.headers})

@@ -18,6 +18,14 @@ class ImageMissing(Exception):
     """The registry has no such repository, tag or digest, or no image for the platform."""
 
 
+class _Error(BaseModel):
+    code: str
+
+
+class _Errors(BaseModel):
+    errors: tuple[_Error, ...]
+
+
 @dataclass(frozen=True)
 class Answer:
     """``foreign`` is whether another host gave it, after a redirect.
@@ -35,6 +43,15 @@ class Answer:
         """The status as people know it, such as ``429 Too Many Requests``."""
         known = self.status in HTTPStatus.__members__.values()
         return f"{self.status} {HTTPStatus(self.status).phrase}" if known else str(self.status)
+
+    def has_error(self, code: str) -> bool:
+        """Whether the body is a registry's own for a failure, and this is among its errors."""
+        try:
+            return any(
+                error.code == code for error in _Errors.model_validate_json(self.body).errors
+            )
+        except ValidationError:
+            return False
 
     def read(self, form: type[Form], sender: str, wanted: str) -> Form:
         """The body as ``form``. Raises ``HostError`` when it is something else."""

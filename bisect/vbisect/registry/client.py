@@ -97,6 +97,17 @@ class Registry:
             path = f"tags/list?{following}"
         raise nonsense(reference.registry, "a list of tags that ends")
 
+    def has(self, reference: ImageReference) -> bool:
+        """Whether its repository is there; what a registry does not say for certain counts as so.
+
+        https://github.com/opencontainers/distribution-spec/blob/main/spec.md#error-codes
+        """
+        try:
+            answer = self._ask("GET", reference, "tags/list?n=1")  # Docker Hub counts no pull
+        except HostError:
+            return True
+        return answer.status != 404 or not answer.has_error("NAME_UNKNOWN")
+
     def image(self, reference: ImageReference, platform: str = "linux/amd64") -> RemoteImage:
         """What the image for ``platform`` (``os/architecture[/variant]``) is made of.
 

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
 
+from vbisect.errors import UsageError
 from vbisect.registry import (
     HubTag,
     ImageMissing,
@@ -39,16 +40,23 @@ def tagged_images(repository: str, versions: Iterable[str]) -> Mapping[str, Tagg
     """
     parsed = ImageReference.parse(repository)
     wanted = {f"v{version}": version for version in versions}
-    if parsed.registry == DOCKER_HUB:
+    try:
+        return _tagged(parsed, wanted)
+    except ImageMissing as missing:
+        raise UsageError(f"--image-repo {repository}: {missing}") from None
+
+
+def _tagged(repository: ImageReference, wanted: Mapping[str, str]) -> Mapping[str, TaggedImage]:
+    """The images whose tags are ``wanted``, by what those stand for."""
+    if repository.registry == DOCKER_HUB:
         return {
-            wanted[tag.name]: _of_hub(parsed, tag) for tag in listed(parsed) if tag.name in wanted
+            wanted[tag.name]: _of_hub(repository, tag)
+            for tag in listed(repository)
+            if tag.name in wanted
         }
     with Registry() as registry, ThreadPoolExecutor(_AT_ONCE) as pool:
-        try:
-            there = [tag for tag in registry.tags(parsed) if tag in wanted]
-        except ImageMissing:
-            return {}
-        images = pool.map(lambda tag: registry.image(parsed.with_tag(tag)), there)
+        there = [tag for tag in registry.tags(repository) if tag in wanted]
+        images = pool.map(lambda tag: registry.image(repository.with_tag(tag)), there)
         return {
             wanted[tag]: TaggedImage(
                 reference=image.reference,
@@ -61,13 +69,14 @@ def tagged_images(repository: str, versions: Iterable[str]) -> Mapping[str, Tagg
 
 
 def listed(repository: ImageReference) -> tuple[HubTag, ...]:
-    """Docker Hub's own listing, which does not count as pulling; as much as may be seen."""
+    """Docker Hub's own listing, which does not count as pulling; as much as may be seen.
+
+    Raises ``ImageMissing`` for no such repository, ``HostError``.
+    """
     try:
         return hub_tags(repository.repository)
     except TagsCutOff as cut:
         return cut.tags
-    except ImageMissing:
-        return ()
 
 
 def _of_hub(repository: ImageReference, tag: HubTag) -> TaggedImage:

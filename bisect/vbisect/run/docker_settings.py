@@ -71,6 +71,17 @@ class DockerSettings(BaseModel):
         fitting = (limited.text for limited in self.image_variant if limited.applies_to(version))
         return next(fitting, None)
 
+    def repository_named(self, version: str, device: Device) -> str | None:
+        """The repository that the user named for ``version``, ``None`` for the official one."""
+        from vbisect.registry.reference import ImageReference
+
+        named = ImageReference.parse(self.images.get(version) or self.image_repo).name
+        return None if named == default_image_repo(device) else named
+
+    def takes_built(self, version: str, device: Device) -> bool:
+        """Whether an image that vbisect built before may stand in for one that is not there."""
+        return self.build != "never" or self.repository_named(version, device) is None
+
     @property
     def gpus_by_cdi(self) -> bool:
         """Whether the GPUs were asked for by names of CDI."""

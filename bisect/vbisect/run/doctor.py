@@ -215,8 +215,12 @@ def _registry(engine: Engine, repository: ImageReference) -> Finding:
     try:
         with Registry(plain_http=plain_http_registries(engine)) as registry:
             digest = registry.digest(newest)
+            there = digest is not None or registry.has(repository)
     except HostError as error:
         return Finding("registry", Verdict.LIMITED, str(error), "Local images still work.")
+    if not there:
+        told = f"it answers, and has no repository {repository}"
+        return Finding("registry", Verdict.LIMITED, told, "See --image-repo.")
     if digest is None:
         return Finding(
             "registry", Verdict.LIMITED, f"it answers, and has no {newest}", "See --image-repo."

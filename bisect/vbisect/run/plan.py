@@ -150,13 +150,13 @@ def _downloads(
     settings: RunSettings, engine: Engine, unfit: Mapping[str, str]
 ) -> dict[str, Download]:
     assert settings.docker is not None
-    host = host_of(settings)
-    build = settings.docker.build
+    docker, host = settings.docker, host_of(settings)
+    build = docker.build
     store = ImageStore(engine)
     present, platform = store.present_layers(), platform_of(engine)
     with Registry(plain_http=plain_http_registries(engine)) as registry:
         references = {
-            release.version: ImageReference.parse(settings.docker.image_of(release))
+            release.version: ImageReference.parse(docker.image_of(release))
             for release in settings.candidates
         }
         listed = _hub_sizes(references.values())
@@ -169,7 +169,8 @@ def _downloads(
             reference = references[version]
             digest = reference.digest or registry.digest(reference)
             if digest is None:
-                built = store.built(version, settings.device) is not None
+                takes = docker.takes_built(version, settings.device)
+                built = takes and store.built(version, settings.device) is not None
                 return Download(
                     version=version, share=float(built), missing=not built and build == "never"
                 )
@@ -198,7 +199,7 @@ def _hub_sizes(references: Iterable[ImageReference]) -> dict[str, int]:
     repositories = {r.name: r for r in references if r.registry == DOCKER_HUB}
     sizes: dict[str, int] = {}
     for name, repository in repositories.items():
-        with suppress(HostError):  # each image can be asked for instead
+        with suppress(HostError, ImageMissing):  # each image can be asked for instead
             sizes |= {f"{name}:{tag.name}": tag.size for tag in listed(repository)}
     return sizes
 

@@ -47,6 +47,7 @@ from vbisect.run.model import (
 )
 from vbisect.run.options import DockerOptions, RunOptions
 from vbisect.run.pictures import picture_data_url, picture_path, pictures_among
+from vbisect.run.repositories import check_repositories
 from vbisect.run.room import find_room
 from vbisect.run.runtimes import RUNTIMES
 from vbisect.run.settings import RunSettings
@@ -158,6 +159,7 @@ def prepare(options: RunOptions) -> RunSettings:
         command=asked.command,
         candidates=chosen.candidates,
     )
+    check_repositories(settings)
     settings = fitted(settings)
     _check_recordable(settings)
     with suppress(HostError):  # a GPU that is busy now may be free when the run begins

@@ -65,6 +65,7 @@ class DockerRuntime:
         self.stops_beside = settings.device is Device.CPU
         self._host = host_of(settings)
         self._lost: dict[str, HostError] = {}
+        self._there: dict[str, bool] = {}
         self._stack = ExitStack()
         self._patience = _engine_wait()
         self._orphans = len(end_orphans(run_dir))  # before this run has processes of its own
@@ -133,7 +134,7 @@ class DockerRuntime:
             found = reference.digest or self._registry.digest(reference)
             if found is not None:
                 return found
-            built = self._store.built(release.version, self._settings.device)
+            built = self._built_before(release.version)
         except HostError:  # whoever needs the image next says so
             return None
         return built.digest if built else None
@@ -247,7 +248,7 @@ class DockerRuntime:
         local = (
             self._store.find(request.reference)
             or self._store.pulled_as(request.reference)
-            or self._store.built(request.version, self._settings.device)
+            or self._built_before(request.version)
         )
         if local is None:
             return None
@@ -257,12 +258,28 @@ class DockerRuntime:
     def _not_published(self, request: ImageRequest, given_up: threading.Event) -> LocalImage:
         if self._docker.build == "auto":
             return self._built(request, given_up)
-        built = self._store.built(request.version, self._settings.device)
+        built = self._built_before(request.version)
         if built is not None:
             return built
+        if not self._is_there(ImageReference.parse(request.reference)):
+            raise HostError(
+                f"The repository of {request.reference} is not there any more: see --image-repo "
+                "and --image."
+            )
         raise Untestable(
             SkipReason.NOT_PUBLISHED, f"the registry has no {request.reference} (see --build auto)"
         )
+
+    def _is_there(self, repository: ImageReference) -> bool:
+        """Asked once for each: most releases that are missing are missing from one."""
+        if repository.name not in self._there:
+            self._there[repository.name] = self._registry.has(repository)
+        return self._there[repository.name]
+
+    def _built_before(self, version: str) -> LocalImage | None:
+        device = self._settings.device
+        takes = self._docker.takes_built(version, device)
+        return self._store.built(version, device) if takes else None
 
     def _built(self, request: ImageRequest, given_up: threading.Event) -> LocalImage:
         self._pulls.wait_for_turn(request, given_up)
