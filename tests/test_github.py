@@ -240,6 +240,8 @@ def test_a_server_that_never_ends_is_given_up(server: GitHubServer) -> None:
     assert server.asked == []
     server.fault("GET", "/17173$", 200, drip=True)
     assert "within 1 s" in fails(Unavailable, seconds=1)
+    server.fault("GET", "/17173$", 200, drip_head=True)
+    assert "within 1 s" in fails(Unavailable, seconds=1)
 
 
 REFUSALS = [

@@ -169,6 +169,11 @@ def test_what_an_engine_says_of_a_pull_is_understood() -> None:
         "pull access denied for vllm/x, repository does not exist or may require 'docker login': "
         "denied: requested access to the resource is denied": Trouble.REFUSED,
         "unauthorized: authentication required": Trouble.REFUSED,
+        'Get "https://r/v2/": x509: certificate signed by unknown authority': Trouble.UNTRUSTED,
+        'Get "https://r/v2/": tls: failed to verify certificate: x509: certificate signed by '
+        "unknown authority": Trouble.UNTRUSTED,
+        'Get "https://r/v2/": remote error: tls: bad certificate': Trouble.UNTRUSTED,
+        'Get "https://r/v2/": http: server gave HTTP response to HTTPS client': Trouble.UNTRUSTED,
         "toomanyrequests: You have reached your unauthenticated pull rate limit.": Trouble.BUSY,
         "failed to copy: httpReadSeeker: failed open: unexpected status code https://r/v2/x/blobs/"
         "sha256:ab: 429 Too Many Requests": Trouble.BUSY,

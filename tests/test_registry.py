@@ -8,12 +8,14 @@ import json
 import logging
 import os
 import shutil
+import ssl
 import subprocess
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from pathlib import Path
@@ -45,6 +47,7 @@ from vbisect.registry.credentials import Credentials, credentials_for
 from vbisect.registry.retry import asked_wait
 from vbisect.registry.transport import Transport
 
+Waits = list[tuple[str, float]]
 QUICK = Patience(connect=2, read=2, attempts=3, first_wait=0.01)
 PASSWORD = "correct-horse-battery"
 TOKEN = "opaque.token-of.the-registry"
@@ -180,8 +183,16 @@ def registry_program() -> str:
 
 
 @contextmanager
-def running_registry(program: str, directory: Path, tls: dict[str, str]) -> Iterator[str]:
-    """HOST:PORT of a docker-registry with its storage below `directory`."""
+def running_registry(
+    program: str,
+    directory: Path,
+    tls: Mapping[str, object],
+    own: tuple[Path, Path] | None = None,
+) -> Iterator[str]:
+    """HOST:PORT of a docker-registry with its storage below `directory`.
+
+    `own` is a certificate that it takes, and the key.
+    """
     host = f"127.0.0.1:{free_port()}"
     config = {
         "version": 0.1,
@@ -195,17 +206,23 @@ def running_registry(program: str, directory: Path, tls: dict[str, str]) -> Iter
         process = subprocess.Popen([program, "serve", str(path)], stdout=log, stderr=log)
     try:
         scheme = "https" if tls else "http"
-        _wait_for(f"{scheme}://{host}/v2/", process, directory / "log")
+        _wait_for(f"{scheme}://{host}/v2/", process, directory / "log", own)
         yield host
     finally:
         process.terminate()
         process.wait(10)
 
 
-def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_for(
+    address: str, process: subprocess.Popen[bytes], log: Path, own: tuple[Path, Path] | None
+) -> None:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    if own:
+        context.load_cert_chain(*own)
     for _ in range(200):
         try:
-            httpx.get(address, trust_env=False, verify=False)
+            httpx.get(address, trust_env=False, verify=context)
             return
         except httpx.TransportError:
             assert process.poll() is None, log.read_text()
@@ -363,35 +380,110 @@ def test_loopback_is_asked_without_the_proxy(
         assert registry.digest(ImageReference.parse(f"{pushed.host}/team/direct:v1")) == digest
 
 
-def test_a_certificate_counts_unless_the_registry_is_insecure(
-    registry_program: str, tmp_path: Path
-) -> None:
-    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+@dataclass(frozen=True)
+class Authority:
+    """A certificate authority of somebody's own, with its files in `folder`."""
+
+    folder: Path
+
+    @property
+    def certificate(self) -> Path:
+        return self.folder / "ca.pem"
+
+    def issue(self, name: str) -> tuple[Path, Path]:
+        """A certificate for 127.0.0.1, and its key."""
+        certificate, key = self.folder / f"{name}.pem", self.folder / f"{name}-key.pem"
+        signed = ("-CA", self.certificate, "-CAkey", self.folder / "ca-key.pem")
+        usage = ("-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=CA:false")
+        _certify(f"/CN={name}", certificate, key, *signed, *usage)
+        return certificate, key
+
+
+def _certify(subject: str, certificate: Path, key: Path, *more: str | Path) -> None:
     subprocess.run(
         [
             *(installed("openssl"), "req", "-x509", "-newkey", "ec", "-nodes", "-days", "2"),
-            *("-pkeyopt", "ec_paramgen_curve:P-256", "-subj", "/CN=registry"),
-            *("-keyout", key, "-out", certificate),
+            *("-pkeyopt", "ec_paramgen_curve:P-256", "-subj", subject),
+            *("-keyout", key, "-out", certificate, *more),
         ],
         check=True,
         capture_output=True,
     )
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    made = Authority(tmp_path_factory.mktemp("authority"))
+    _certify("/CN=authority", made.certificate, made.folder / "ca-key.pem")
+    return made
+
+
+@pytest.fixture
+def strangers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Where the user's own certificates of registries are; there are none."""
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    return tmp_path / ".config"
+
+
+def ask_strictly(reference: ImageReference) -> tuple[str | None, Waits]:
+    """As of a registry that is not insecure."""
+    waits: Waits = []
+    on_wait: Callable[[str, float], None] = lambda *wait: waits.append(wait)  # noqa: E731
+    with Registry(plain_http=lambda _: False, on_wait=on_wait, patience=QUICK) as registry:
+        try:
+            return registry.digest(reference), waits
+        except HostError as error:
+            assert waits == [], "no repetition changes it"
+            raise error
+
+
+@pytest.mark.parametrize("engine_name", ["docker", "containers"])
+def test_a_registry_is_trusted_by_the_authority_that_the_engine_has_for_it(
+    engine_name: str,
+    registry_program: str,
+    authority: Authority,
+    strangers: Path,
+    tmp_path: Path,
+) -> None:
+    certificate, key = authority.issue("registry")
     tls = {"certificate": str(certificate), "key": str(key)}
     with running_registry(registry_program, tmp_path, tls) as host:
-        asked, waits = ImageReference.parse(f"{host}/team/a:v1"), []
+        asked = ImageReference.parse(f"{host}/team/a:v1")
+        with pytest.raises(HostError, match=rf"certificate.*/etc/docker/certs\.d/{host},"):
+            ask_strictly(asked)
         with Registry() as registry:
-            assert registry.digest(asked) is None
-        strict = Registry(plain_http=lambda host: False, on_wait=lambda *wait: waits.append(wait))
-        with strict, pytest.raises(HostError, match=r"certificate.*SSL_CERT_FILE"):
-            strict.digest(asked)
-        assert waits == []
+            assert registry.digest(asked) is None, "this one is insecure"
+        folder = strangers / engine_name / "certs.d" / host
+        folder.mkdir(parents=True)
+        shutil.copy(authority.certificate, folder / "ca.crt")
+        assert ask_strictly(asked) == (None, [])
+        (folder / "ca.crt").write_text("no certificate")
+        with pytest.raises(HostError, match=r"certs\.d/.*/ca\.crt cannot be used for"):
+            ask_strictly(asked)
+
+
+def test_a_registry_may_want_a_certificate_of_ours(
+    registry_program: str, authority: Authority, strangers: Path, tmp_path: Path
+) -> None:
+    certificate, key = authority.issue("registry")
+    tls = {"certificate": str(certificate), "key": str(key)}
+    wanted = {**tls, "clientcas": [str(authority.certificate)]}
+    with running_registry(registry_program, tmp_path, wanted, authority.issue("test")) as host:
+        asked = ImageReference.parse(f"{host}/team/a:v1")
+        folder = strangers / "docker" / "certs.d" / host
+        folder.mkdir(parents=True)
+        shutil.copy(authority.certificate, folder / "ca.crt")
+        with pytest.raises(HostError, match=r"certs\.d"):
+            ask_strictly(asked)
+        for path, name in zip(authority.issue("user"), ("a.cert", "a.key"), strict=True):
+            shutil.copy(path, folder / name)
+        assert ask_strictly(asked) == (None, [])
 
 
 def test_https_is_not_given_up_for_a_registry_that_is_not_insecure(server: ScriptedServer) -> None:
     server.on("/v2/team/vllm/manifests/v1", Reply(headers={"Docker-Content-Digest": DIGEST}))
-    strict = Registry(plain_http=lambda host: False, patience=QUICK)
-    with strict, pytest.raises(HostError, match=f"Cannot talk to {server.host}"):
-        strict.digest(at(server))
+    with pytest.raises(HostError, match=r"without TLS, as plain HTTP .*insecure-registries"):
+        ask_strictly(at(server))
     assert server.requests == []
     with Registry() as registry:
         assert registry.digest(at(server)) == DIGEST
@@ -865,9 +957,6 @@ def test_a_layer_that_occurs_twice_is_downloaded_once() -> None:
 # --- patience
 
 
-Waits = list[tuple[str, float]]
-
-
 def ask_slowly(server: ScriptedServer, patience: Patience = QUICK) -> tuple[str | None, Waits]:
     waits: Waits = []
     on_wait: Callable[[str, float], None] = lambda *wait: waits.append(wait)  # noqa: E731
@@ -956,6 +1045,21 @@ def test_a_server_that_does_not_answer_is_given_up(server: ScriptedServer) -> No
     with pytest.raises(HostError, match=r"no answer within 0\.2 s\. Check"):
         ask_slowly(server, patience)
     assert len(server.requests) == 2
+
+
+def test_a_head_that_never_ends_is_given_up_and_harms_no_other_request(
+    server: ScriptedServer,
+) -> None:
+    server.on("/v2/team/vllm/manifests/v1", Reply(drips=1000))
+    server.on("/v2/team/vllm/manifests/v2", Reply(headers={"Docker-Content-Digest": DIGEST}))
+    patience = Patience(connect=2, read=0.2, attempts=3, first_wait=0.01)
+    with Registry(patience=patience) as registry, ThreadPoolExecutor(1) as pool:
+        never = pool.submit(registry.digest, at(server))
+        while not never.done():
+            assert registry.digest(at(server).with_tag("v2")) == DIGEST
+        with pytest.raises(HostError, match=r"was not whole within 0\.8 s"):
+            never.result()
+    assert len(server.asked("/v2/team/vllm/manifests/v1")) == 1
 
 
 def test_a_server_that_is_gone_for_a_moment_is_asked_again(server: ScriptedServer) -> None:

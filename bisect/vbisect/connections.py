@@ -28,18 +28,32 @@ _MOMENTARY = (
 )
 
 
-def new_client(*, direct: bool, connect: float, read: float, verify: bool = True) -> httpx.Client:
+def new_client(
+    *, direct: bool, connect: float, read: float, verify: bool | ssl.SSLContext = True
+) -> httpx.Client:
     """A client with timeouts in seconds; ``direct`` leaves the environment's proxies out.
 
     Raises ``HostError`` when the environment's settings cannot be used.
     """
-    try:
+    with _usable_settings():
         return httpx.Client(
             verify=verify,
             trust_env=not direct,
             timeout=httpx.Timeout(read, connect=connect),
             headers={"User-Agent": USER_AGENT, "Accept-Encoding": ", ".join(_ENCODINGS)},
         )
+
+
+def new_context(*, direct: bool) -> ssl.SSLContext:
+    """What a client trusts by itself, to add to. Raises ``HostError`` as ``new_client``."""
+    with _usable_settings():
+        return httpx.create_ssl_context(trust_env=not direct)
+
+
+@contextmanager
+def _usable_settings() -> Iterator[None]:
+    try:
+        yield
     except (ImportError, ValueError, OSError, httpx.InvalidURL):
         # the message could show a proxy's password
         raise HostError(
@@ -99,6 +113,7 @@ def closed_after(client: httpx.Client, seconds: float) -> Iterator[None]:
         raise
     finally:
         timer.cancel()
+        timer.join()  # afterwards it can be told whether the client is closed
 
 
 @contextmanager
@@ -127,7 +142,8 @@ def can_be_token(value: str) -> bool:
 
 def is_momentary(error: BaseException) -> bool:
     """Whether the same request may do later."""
-    return isinstance(error, _MOMENTARY) and not _is_untrusted(error)
+    lasting = is_untrusted(error) or is_without_tls(error)
+    return isinstance(error, _MOMENTARY) and not lasting
 
 
 def fault_of(error: BaseException, connect: float, read: float) -> str:
@@ -139,6 +155,8 @@ def fault_of(error: BaseException, connect: float, read: float) -> str:
         return f"no connection within {connect:g} s"
     if isinstance(error, httpx.TimeoutException):
         return f"no answer within {read:g} s"
+    if is_without_tls(error):
+        return "it answers without TLS, as plain HTTP does, where HTTPS was asked for"
     if isinstance(error, (httpx.NetworkError, httpx.ProxyError)):
         return one_line(re.sub(r"\[Errno -?\d+\] ", "", str(error))) or "the connection broke"
     return "what answers there does not keep to HTTP"
@@ -146,15 +164,33 @@ def fault_of(error: BaseException, connect: float, read: float) -> str:
 
 def advice_for(error: BaseException) -> str:
     """What a person can look at when a server cannot be talked to."""
-    if _is_untrusted(error):
+    if is_untrusted(error):
         return "If its certificate has an authority of its own, name that in SSL_CERT_FILE."
     return "Check its name, the network and the proxy settings."
 
 
-def _is_untrusted(error: BaseException | None) -> bool:
-    """Whether the server's certificate is not trusted, which no repetition changes."""
+def is_untrusted(error: BaseException) -> bool:
+    """Whether a certificate is not taken, the server's or one of ours."""
+    reason = _tls_reason(error)
+    return "CERTIFICATE" in reason or "UNKNOWN_CA" in reason
+
+
+def is_without_tls(error: BaseException) -> bool:
+    """Whether what answered was no TLS; by the reasons that urllib3's ``_wrap_proxy_error`` knows.
+
+    https://github.com/urllib3/urllib3/blob/main/src/urllib3/connection.py
+    """
+    return _tls_reason(error) in (
+        "WRONG_VERSION_NUMBER",
+        "UNKNOWN_PROTOCOL",
+        "RECORD_LAYER_FAILURE",
+    )
+
+
+def _tls_reason(error: BaseException | None) -> str:
+    """OpenSSL's name for what went wrong below ``error``, if it was that."""
     while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return True
+        if isinstance(error, ssl.SSLError):
+            return error.reason or ""
         error = error.__cause__ or error.__context__
-    return False
+    return ""

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 MOST_CHARACTERS = 65_536
-_CUT, _DRIP = 0, 1  # no statuses of HTTP
+_CUT, _DRIP, _DRIP_HEAD = 0, 1, 2  # no statuses of HTTP
 
 
 @dataclass
@@ -32,7 +32,8 @@ class Asked:
 class Fault:
     """What some requests get in place of an answer.
 
-    ``cut`` closes the connection instead, ``drip`` answers a byte at a time and never ends.
+    ``cut`` closes the connection instead, ``drip`` answers a byte at a time and never ends;
+    ``drip_head`` does so in the head of the answer.
     """
 
     method: str
@@ -43,6 +44,7 @@ class Fault:
     times: int
     cut: bool
     drip: bool
+    drip_head: bool
 
 
 @dataclass
@@ -113,11 +115,14 @@ class GitHubServer:
         times: int = 1,
         cut: bool = False,
         drip: bool = False,
+        drip_head: bool = False,
         **more: Any,
     ) -> None:
         """Answer the next ``times`` requests of this kind with ``status``."""
         body = message if isinstance(message, bytes) else {"message": message, **more}
-        self._faults.append(Fault(method, pattern, status, body, headers or {}, times, cut, drip))
+        self._faults.append(
+            Fault(method, pattern, status, body, headers or {}, times, cut, drip, drip_head)
+        )
 
     def lose_answers(self, method: str, pattern: str) -> None:
         """Do what the next such request asks for, and close the connection without an answer."""
@@ -155,8 +160,9 @@ class GitHubServer:
                     if not re.search(fault.pattern, asked.path):
                         continue
                     fault.times -= 1
-                    if fault.cut or fault.drip:
-                        return Reply(_DRIP if fault.drip else _CUT)
+                    if fault.cut or fault.drip or fault.drip_head:
+                        dripping = _DRIP if fault.drip else _DRIP_HEAD
+                        return Reply(_CUT if fault.cut else dripping)
                     return Reply(fault.status, fault.body, dict(fault.headers))
             try:
                 self._route(asked)
@@ -326,10 +332,10 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         body = json.loads(raw) if raw else None
         reply = self.server.github.answer(Asked(self.command, self.path, headers, body))
-        if reply.status in (_CUT, _DRIP):
+        if reply.status in (_CUT, _DRIP, _DRIP_HEAD):
             self.close_connection = True
-            if reply.status == _DRIP:
-                self._drip()
+            if reply.status != _CUT:
+                self._drip(in_head=reply.status == _DRIP_HEAD)
             return
         content = reply.body
         if reply.body is not None and not isinstance(reply.body, bytes):
@@ -342,9 +348,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content or b"")
         self.wfile.flush()
 
-    def _drip(self) -> None:
+    def _drip(self, *, in_head: bool) -> None:
         self.send_response_only(200)
-        self.end_headers()
+        if in_head:
+            self.flush_headers()
+            self.wfile.write(b"x-drips: ")
+        else:
+            self.end_headers()
         with suppress(OSError):
             while not self.server.github.closed.wait(0.05):
                 self.wfile.write(b" ")

@@ -26,13 +26,17 @@ class Asked:
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer after `delay` seconds; `raw` is sent as it is, in place of all else."""
+    """One answer after `delay` seconds; `raw` is sent as it is, in place of all else.
+
+    `drips` is how many letters of a header come before it, one after the other.
+    """
 
     status: int = 200
     body: bytes | str | dict[str, Any] = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     delay: float = 0.0
     raw: bytes | None = None
+    drips: int = 0
 
     @property
     def content(self) -> bytes:
@@ -144,6 +148,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
             return
         self.send_response(reply.status)
+        if reply.drips:
+            self._drip(reply.drips)
         if "content-length" not in {name.lower() for name in reply.headers}:
             self.send_header("content-length", str(len(reply.content)))
         for name, value in reply.headers.items():
@@ -152,3 +158,13 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(reply.content)
         self.wfile.flush()
+
+    def _drip(self, letters: int) -> None:
+        self.flush_headers()
+        self.wfile.write(b"x-drips: ")
+        for _ in range(letters):
+            if self.server.scripted._closing.wait(0.02):
+                break
+            self.wfile.write(b"x")
+            self.wfile.flush()
+        self.wfile.write(b"\r\n")

@@ -19,6 +19,7 @@ from urllib3.exceptions import HTTPError
 
 from vbisect.engine.faults import raise_host_fault
 from vbisect.errors import EngineLost, HostError
+from vbisect.registry.certificates import CERTIFICATES
 from vbisect.registry.reference import ImageReference, login_command
 from vbisect.text import one_line
 
@@ -31,6 +32,7 @@ class Trouble(Enum):
 
     MISSING = r"manifest unknown|manifest for .* not found|not found: manifest|no matching manifest"
     REFUSED = r"unauthorized|access denied|\bdenied:|no basic auth|authentication required"
+    UNTRUSTED = r"\bx509: |server gave HTTP response to HTTPS client|\btls: "
     BUSY = r"toomanyrequests|too many requests|\b429\b"
     CORRUPT = (
         r"verification failed|does not match|unexpected EOF|invalid (?:checksum|tar header)"
@@ -187,8 +189,14 @@ class Pull:
         """Raise what an engine's ``words`` about this pull mean."""
         raise_host_fault(words)
         failed = PullFailed(words)
+        registry = ImageReference.parse(self.name).registry
+        if failed.trouble is Trouble.UNTRUSTED:
+            raise HostError(
+                f"The engine does not trust {registry} ({failed}): on its host, name the "
+                f"authority in {CERTIFICATES / registry}/ca.crt, or {registry} among the engine's "
+                "insecure-registries."
+            )
         if failed.trouble is Trouble.REFUSED:
-            registry = ImageReference.parse(self.name).registry
             raise HostError(
                 f"{registry} does not let the engine pull {self.name} ({failed}); "
                 f"log in with `{login_command(registry)}`."

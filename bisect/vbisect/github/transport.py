@@ -15,6 +15,7 @@ from vbisect.connections import (
     TooLarge,
     TooLate,
     advice_for,
+    closed_after,
     fault_of,
     is_momentary,
     new_client,
@@ -174,12 +175,15 @@ class Transport:
             raise self._too_late(request)
         read, connect = min(_READ, left), min(_CONNECT, left)
         try:
-            with self._client.stream(
-                request.method,
-                address,
-                json=request.json,
-                timeout=httpx.Timeout(read, connect=connect),
-            ) as response:
+            with (
+                closed_after(self._client, left),  # afterwards nothing is sent any more
+                self._client.stream(
+                    request.method,
+                    address,
+                    json=request.json,
+                    timeout=httpx.Timeout(read, connect=connect),
+                ) as response,
+            ):
                 return response, read_whole(response, _LARGEST_ANSWER, self._until)
         except TooLarge:
             raise nonsense(request.what) from None

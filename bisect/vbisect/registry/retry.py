@@ -20,10 +20,17 @@ from tenacity import (
     wait_random,
 )
 
-from vbisect.connections import advice_for, fault_of, is_momentary
+from vbisect.connections import (
+    advice_for,
+    fault_of,
+    is_momentary,
+    is_untrusted,
+    is_without_tls,
+)
 from vbisect.errors import HostError
 from vbisect.registry.answer import Answer
-from vbisect.registry.reference import login_command
+from vbisect.registry.certificates import CERTIFICATES
+from vbisect.registry.reference import DOCKER_HUB, login_command
 
 OnWait = Callable[[str, float], None]
 """Told the reason for a wait and its length in seconds, before it begins."""
@@ -45,6 +52,11 @@ class Patience:
     attempts: int = 5
     first_wait: float = 1
     longest_wait: float = 600
+
+    @property
+    def whole(self) -> float:
+        """For a whole answer, of which ``read`` is for each piece."""
+        return 4 * self.read
 
 
 PATIENCE = Patience()
@@ -138,7 +150,16 @@ def _error(state: RetryCallState) -> BaseException:
 
 def _unreachable(registry: str, error: BaseException, patience: Patience) -> HostError:
     fault = fault_of(error, patience.connect, patience.read)
-    return HostError(f"Cannot talk to {registry}: {fault}. {advice_for(error)}")
+    if is_without_tls(error):
+        advice = "If that is meant, name it among the engine's insecure-registries."
+    elif is_untrusted(error) and registry != DOCKER_HUB:
+        advice = (
+            "If its certificate has an authority of its own, or it wants one of yours, both belong "
+            f"into {CERTIFICATES / registry}, where the engine looks for them too."
+        )
+    else:
+        advice = advice_for(error)
+    return HostError(f"Cannot talk to {registry}: {fault}. {advice}")
 
 
 def _still_busy(registry: str, answer: Answer, state: RetryCallState, too_long: bool) -> HostError:

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 import httpx
 
-from vbisect.connections import TooLarge, following, new_client, read_whole
+from vbisect.connections import (
+    TooLarge,
+    TooLate,
+    closed_after,
+    following,
+    new_client,
+    read_whole,
+)
+from vbisect.errors import HostError
 from vbisect.registry.answer import Answer, nonsense
+from vbisect.registry.certificates import context_for
 from vbisect.registry.retry import OnWait, Patience, ask_patiently
 
 _LARGEST_ANSWER = 16 * 1024 * 1024  # bytes; registries take no manifest above 4 MiB
@@ -37,6 +48,16 @@ class Request:
     content: str | None = field(default=None, repr=False)
 
 
+@dataclass(frozen=True)
+class _Trust:
+    """What a connection depends on: as with Docker, a registry's token service is trusted by the
+    certificates of the registry."""
+
+    registry: str
+    insecure: bool
+    direct: bool
+
+
 class Transport:
     """Sends requests with retries; safe to share between threads, to be closed in the end.
 
@@ -51,13 +72,15 @@ class Transport:
         self._plain_http = plain_http
         self._on_wait = on_wait or (lambda message, seconds: None)
         self._patience = patience
-        self._clients: dict[tuple[bool, bool], httpx.Client] = {}
+        self._clients: list[httpx.Client] = []
+        self._idle: dict[_Trust, list[httpx.Client]] = {}
+        self._contexts: dict[_Trust, ssl.SSLContext] = {}
         self._without_tls: set[str] = set()
         self._lock = threading.Lock()
 
     def close(self) -> None:
         """Close every connection."""
-        for client in self._clients.values():
+        for client in self._clients:
             client.close()
 
     def send(self, request: Request) -> Answer:
@@ -73,32 +96,57 @@ class Transport:
     def _by_scheme(self, request: Request) -> Answer:
         scheme, _, rest = request.address.partition("://")
         host = rest.partition("/")[0]
-        client = self._client(host)
         if scheme != "https" or not self._plain_http(host):
-            return _exchange(client, request)
+            return self._exchange(request)
         if host not in self._without_tls:
             try:
-                return _exchange(client, request)
+                return self._exchange(request)
             except (httpx.ConnectError, httpx.ConnectTimeout):
                 pass
-        answer = _exchange(client, replace(request, address=f"http://{rest}"))
+        answer = self._exchange(replace(request, address=f"http://{rest}"))
         self._without_tls.add(host)
         return answer
 
-    def _client(self, host: str) -> httpx.Client:
-        """The client for ``host``; a loopback address is never asked through a proxy."""
-        insecure, direct = self._plain_http(host), is_loopback(host)
+    def _exchange(self, request: Request) -> Answer:
+        host = request.address.partition("://")[2].partition("/")[0]
+        trust = _Trust(request.registry, self._plain_http(host), is_loopback(host))
+        whole = self._patience.whole
+        try:
+            with self._lent(trust) as client, closed_after(client, whole):
+                return _exchange(client, request)
+        except TooLate:
+            raise HostError(
+                f"Cannot talk to {request.registry}: its answer was not whole within {whole:g} s."
+            ) from None
+
+    @contextmanager
+    def _lent(self, trust: _Trust) -> Iterator[httpx.Client]:
+        """A client for one request: one that has to be closed under it takes no other along."""
         with self._lock:
-            client = self._clients.get((insecure, direct))
-            if client is None:
-                client = new_client(
-                    direct=direct,
-                    connect=self._patience.connect,
-                    read=self._patience.read,
-                    verify=not insecure,
-                )
-                self._clients[insecure, direct] = client
-            return client
+            idle = self._idle.setdefault(trust, [])
+            client = idle.pop() if idle else self._new(trust)
+        try:
+            yield client
+        finally:
+            if not client.is_closed:
+                with self._lock:
+                    idle.append(client)
+
+    def _new(self, trust: _Trust) -> httpx.Client:
+        """A loopback address is never asked through a proxy."""
+        verify: ssl.SSLContext | bool = False
+        if not trust.insecure:
+            if trust not in self._contexts:
+                self._contexts[trust] = context_for(trust.registry, direct=trust.direct)
+            verify = self._contexts[trust]
+        client = new_client(
+            direct=trust.direct,
+            connect=self._patience.connect,
+            read=self._patience.read,
+            verify=verify,
+        )
+        self._clients.append(client)
+        return client
 
 
 def _exchange(client: httpx.Client, request: Request) -> Answer:
