@@ -23,10 +23,13 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import httpx
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from driving import Vbisect
+from standin.running import wait
 from standin.scripted import Asked, Reply, ScriptedServer
 from vbisect.errors import HostError, UsageError
 from vbisect.launch.port import free_port
@@ -614,7 +617,10 @@ def test_a_registry_may_ask_for_the_login_itself(
             else Reply(401, headers={"WWW-Authenticate": 'Basic realm="here, there"'})
         ),
     )
-    with Registry() as registry, pytest.raises(HostError, match="Docker's configuration has none"):
+    with (
+        Registry() as registry,
+        pytest.raises(HostError, match="Docker's configuration gives none"),
+    ):
         registry.digest(at(server))
     logged_in(docker_config, server.host, password="wrong")
     with Registry() as registry, pytest.raises(HostError, match="does not let your login read"):
@@ -660,21 +666,100 @@ def test_a_credential_helper_is_asked(
     assert credentials_for(server.host) == Credentials(identity_token=PASSWORD)
 
 
-@pytest.mark.parametrize("script", [None, "#!/bin/sh\necho no\n", "#!/bin/sh\nexit 3\n"])
-def test_without_a_working_helper_one_is_nobody(
+NO_WORKING_HELPERS = [
+    (None, "docker-credential-standin, which Docker's configuration names, is not in PATH"),
+    ("#!/nowhere/sh\n", "docker-credential-standin cannot be run: No such file or directory"),
+    ("#!/bin/sh\necho no\n", "docker-credential-standin answered, but not with a login"),
+    ("#!/bin/sh\nexit 3\n", "docker-credential-standin failed: exit status 3"),
+    (
+        "#!/bin/sh\necho 'the vault is locked'; echo 'open it' >&2; exit 1\n",
+        "docker-credential-standin failed: the vault is locked open it",
+    ),
+    ("#!/bin/sh\nexec yes 'a\033[2J'\n", "docker-credential-standin failed: a a a"),
+    (
+        f'#!/bin/sh\necho \'{{"Username": 3, "Secret": "{PASSWORD}"}}\'; exit 1\n',
+        "docker-credential-standin failed: exit status 1",
+    ),
+]
+
+
+@pytest.mark.parametrize(("script", "said"), NO_WORKING_HELPERS)
+def test_without_a_working_helper_one_is_nobody_and_told_why(
     script: str | None,
+    said: str,
     server: ScriptedServer,
     docker_config: Path,
     monkeypatch: pytest.MonkeyPatch,
     recwarn: pytest.WarningsRecorder,
 ) -> None:
+    """Told where that matters: most images need no login."""
     install_helper(docker_config, monkeypatch, script)
     guard(server)
+    with Registry() as registry, pytest.raises(HostError) as refused:
+        registry.digest(at(server))
+    assert f"`docker login {server.host}` ({said}" in str(refused.value)
+    assert len(str(refused.value)) < 700
+    assert not secrets_in(shown(refused.value))
     server.on("/token", Reply(body={"token": TOKEN}))
     with Registry() as registry:
         assert registry.digest(at(server)) == DIGEST
-    assert "authorization" not in server.asked("/token")[0].headers
+    assert all("authorization" not in asked.headers for asked in server.asked("/token"))
     assert not recwarn.list
+
+
+def test_a_helper_that_hangs_is_ended_with_all_it_started_and_then_left_alone(
+    server: ScriptedServer, docker_config: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    started = tmp_path / "started"
+    install_helper(
+        docker_config,
+        monkeypatch,
+        f"#!/bin/sh\nsleep 1000 & echo $! >>{started}\nwait\n",
+    )
+    monkeypatch.setattr("vbisect.registry.credential_helper._SECONDS", 2)
+    guard(server)
+    with Registry() as registry, pytest.raises(HostError, match="gave no answer within 2 s"):
+        registry.digest(at(server))
+    [child] = started.read_text().split()
+    assert wait(lambda: not psutil.pid_exists(int(child)) or is_zombie(int(child)), 10)
+
+
+def is_zombie(pid: int) -> bool:
+    """Whether it has ended and nobody has asked how."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def test_a_command_names_the_helper_that_failed(
+    server: ScriptedServer,
+    docker_config: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    vbisect: Vbisect,
+) -> None:
+    script = "#!/bin/sh\necho 'the vault is locked'; exit 1\n"
+    install_helper(docker_config, monkeypatch, script)
+    guard(server)
+    server.on("/v2/team/vllm/tags/list", server._scripts["/v2/team/vllm/manifests/v1"][0])
+    words = ("versions", "--from", "0.33.0", "--image-repo", f"{server.host}/team/vllm")
+    settings = {"DOCKER_CONFIG": str(docker_config.parent), "PATH": os.environ["PATH"]}
+    done = vbisect(*words, **settings)
+    assert done.returncode == 4
+    assert "(docker-credential-standin failed: the vault is locked)" in done.stderr
+    missing = vbisect(*words[:-1], f"{server.host}/no/such", **settings)
+    assert (missing.returncode, missing.stdout) == (2, "")
+    assert f"--image-repo {server.host}/no/such" in missing.stderr
+
+
+def test_a_login_is_handed_to_an_engine_as_it_takes_it() -> None:
+    """As the SDK's own header has it."""
+    for credentials, entry in [
+        (Credentials("ada", PASSWORD), {"username": "ada", "password": PASSWORD}),
+        (Credentials(identity_token=TOKEN), {"identitytoken": TOKEN}),
+    ]:
+        header = json.loads(base64.urlsafe_b64decode(credentials.for_engine("ghcr.io")))
+        assert header == {**entry, "serveraddress": "ghcr.io"}
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"auths": {"x": {"auth": "%"}}}', '{"auths": 3}'])

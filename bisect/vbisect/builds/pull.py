@@ -12,15 +12,14 @@ from contextlib import suppress
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-import docker.auth
 import requests
-from docker.errors import DockerException
 from urllib3.exceptions import HTTPError
 
 from vbisect.engine.faults import raise_host_fault
 from vbisect.errors import EngineLost, HostError
 from vbisect.registry.certificates import CERTIFICATES
-from vbisect.registry.reference import ImageReference, login_command
+from vbisect.registry.credentials import credentials_for, login_advice
+from vbisect.registry.reference import ImageReference
 from vbisect.text import one_line
 
 if TYPE_CHECKING:
@@ -109,8 +108,6 @@ class Pull:
                 self._take(event)
         except CancelledError:
             pass
-        except DockerException as error:  # the login in Docker's configuration
-            raise HostError(f"{self.name} cannot be pulled: {one_line(str(error))}") from None
         except (requests.exceptions.RequestException, HTTPError, OSError, ValueError) as error:
             if self._given_up is None:
                 raise EngineLost(
@@ -138,13 +135,15 @@ class Pull:
         """Ask for the image. The engine answers no sooner than the registry has told it of one."""
         api = self._engine.client.api
         name, _, digest = self.name.partition("@")
-        registry, _ = docker.auth.resolve_repository_name(name)
-        header = docker.auth.get_config_header(api, registry)
+        registry = ImageReference.parse(self.name).registry
+        credentials = credentials_for(registry)
         try:
             response = api.post(
                 f"{api.base_url}/v{api.api_version}/images/create",
                 params={"fromImage": name, "tag": digest},
-                headers={"X-Registry-Auth": header} if header else {},
+                headers={"X-Registry-Auth": credentials.for_engine(registry)}
+                if credentials
+                else {},
                 stream=True,
                 timeout=None,
             )
@@ -199,7 +198,7 @@ class Pull:
         if failed.trouble is Trouble.REFUSED:
             raise HostError(
                 f"{registry} does not let the engine pull {self.name} ({failed}); "
-                f"log in with `{login_command(registry)}`."
+                f"log in with {login_advice(registry)}."
             )
         raise failed
 

@@ -15,8 +15,7 @@ from pydantic import BaseModel, Field
 from vbisect.connections import can_be_token
 from vbisect.errors import HostError
 from vbisect.registry.answer import Answer, nonsense
-from vbisect.registry.credentials import Credentials, credentials_for
-from vbisect.registry.reference import login_command
+from vbisect.registry.credentials import Credentials, credentials_for, login_advice
 from vbisect.registry.transport import Request, Transport
 from vbisect.text import one_line
 
@@ -152,13 +151,13 @@ def challenges(headers: Sequence[str]) -> dict[str, dict[str, str]]:
 
 def refusal(registry: str, repository: str) -> HostError:
     """The error for a repository that may not be read with the login there is."""
-    login = f"`{login_command(registry)}`"
-    if credentials_for(registry):
+    credentials, login = credentials_for(registry), login_advice(registry)
+    if credentials:
         return HostError(
             f"{registry} does not let your login read {repository}: there is no such repository, "
             f"or the login has ended or lacks the right; log in again with {login}."
         )
     return HostError(
         f"{registry} does not let everybody read {repository}: there is no such repository, "
-        f"or it needs a login, and Docker's configuration has none; log in with {login}."
+        f"or it needs a login, and Docker's configuration gives none; log in with {login}."
     )

@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from vbisect.connections import can_be_token
 from vbisect.errors import HostError
 from vbisect.registry.answer import Answer, ImageMissing, nonsense, query_of
-from vbisect.registry.credentials import credentials_for
-from vbisect.registry.reference import DIGEST, DOCKER_HUB, TAG, ImageReference, login_command
+from vbisect.registry.credentials import credentials_for, login_advice
+from vbisect.registry.reference import DIGEST, DOCKER_HUB, TAG, ImageReference
 from vbisect.registry.retry import PATIENCE, OnWait, Patience
 from vbisect.registry.transport import Request, Transport, is_loopback
 
@@ -85,7 +85,7 @@ def hub_tags(
             if answer.status == 403 and tags:
                 raise TagsCutOff(
                     f"{hub.account} shows only the first {len(tags)} tags of {repository} without "
-                    f"a login; log in with `{login_command(hub.account)}`.",
+                    f"a login; log in with {login_advice(hub.account)}.",
                     tuple(tags.values()),
                 )
             if answer.status in (401, 403, 404):

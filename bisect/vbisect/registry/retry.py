@@ -30,7 +30,8 @@ from vbisect.connections import (
 from vbisect.errors import HostError
 from vbisect.registry.answer import Answer
 from vbisect.registry.certificates import CERTIFICATES
-from vbisect.registry.reference import DOCKER_HUB, login_command
+from vbisect.registry.credentials import login_advice
+from vbisect.registry.reference import DOCKER_HUB
 
 OnWait = Callable[[str, float], None]
 """Told the reason for a wait and its length in seconds, before it begins."""
@@ -163,7 +164,7 @@ def _unreachable(registry: str, error: BaseException, patience: Patience) -> Hos
 
 
 def _still_busy(registry: str, answer: Answer, state: RetryCallState, too_long: bool) -> HostError:
-    login = f" `{login_command(registry)}` raises the limit." if answer.status == 429 else ""
+    login = f" {login_advice(registry)} raises the limit." if answer.status == 429 else ""
     if not too_long:
         return HostError(
             f"{registry} still answers {answer.named_status} after {state.attempt_number} "
