@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
+from base64 import b64encode
 from functools import partial
+from pathlib import Path
 
 import httpx
 import pytest
@@ -255,3 +258,37 @@ def test_a_registry_that_wants_a_login_says_how(
     stopped(done, "docker login", proxy.host)
     assert done.trials["0.30.0"]["outcome"] == "fail"
     assert there.containers() == []
+
+
+HELPER = """#!/bin/sh
+read host
+[ "$host" = "{host}" ] || {{ echo "credentials not found in native keychain"; exit 1; }}
+echo '{{"ServerURL": "{host}", "Username": "ada", "Secret": "correct-horse"}}'
+"""
+LOCKED = "#!/bin/sh\necho 'the vault is locked'; exit 1\n"
+LOGIN = "Basic " + b64encode(b"ada:correct-horse").decode()
+
+
+@pytest.mark.parametrize(("script", "login"), [(HELPER, LOGIN), (LOCKED, None), (LOCKED, LOGIN)])
+def test_the_login_that_a_helper_keeps_counts_for_vbisect_and_for_the_engine(
+    script: str,
+    login: str | None,
+    docked: Vbisect,
+    words: tuple[str, ...],
+    proxy: RegistryProxy,
+    tmp_path: Path,
+) -> None:
+    """One that fails is told where it was needed, and keeps nobody from what needs none."""
+    program = tmp_path / "docker-credential-standin"
+    program.write_text(script.format(host=proxy.host))
+    program.chmod(0o755)
+    (tmp_path / "config.json").write_text('{"credsStore": "standin"}')
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    proxy.login = login
+    done = docked.run(*words, DOCKER_CONFIG=str(tmp_path), PATH=path)
+    if script == LOCKED and login is not None:
+        assert done.returncode == 4
+        assert "(docker-credential-standin failed: the vault is locked)" in done.json["message"]
+        assert done.trials == {}
+    else:
+        right(done)

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from docker_fixtures import opened
 from engines import AnyEngine, identity, no_configuration, refused
 from standin.engine import Engine
 from vbisect.engine import connect, engine_answers
 from vbisect.engine.disk import Disk, disk_of_df, image_folders
+from vbisect.engine.images import plain_http_registries
 from vbisect.errors import EngineLost
 
 NOBODY = 65534
@@ -54,6 +56,22 @@ def test_facts_are_those_of_the_engine(engine: AnyEngine) -> None:
             "cgroup": info["CgroupVersion"],
             "runtimes": sorted(info["Runtimes"]),
         }
+
+
+@pytest.mark.docker
+def test_insecure_registries_are_those_of_the_engine() -> None:
+    """By name, or by a network that an address of theirs is in, as the engine itself decides."""
+    name = socket.gethostname()
+    insecure = ("10.213.0.0/16", "registry.test:5000", f"{socket.gethostbyname(name)}/32")
+    with (
+        opened(Engine(*(f"--insecure-registry={it}" for it in insecure))) as started,
+        connect(started.url) as engine,
+    ):
+        plain_http = plain_http_registries(engine)
+    for host in ("10.213.7.1:5000", "10.213.7.1", "registry.test:5000", name, "127.0.0.1:5000"):
+        assert plain_http(host), host
+    for host in ("10.214.7.1:5000", "registry.test:5001", "docker.io", "registry-1.docker.io"):
+        assert not plain_http(host), host
 
 
 def test_the_disk_is_that_of_the_images(engine: AnyEngine) -> None:

@@ -102,6 +102,8 @@ class RegistryProxy:
         """Bytes per second of each blob download, as nginx's limit_rate; None: no limit."""
         self.rate_total: float | None = None
         """Bytes per second of all blob downloads together."""
+        self.login: str | None = None
+        """The only `Authorization` that anything is answered to; None: anybody is."""
 
     def __enter__(self) -> RegistryProxy:
         """Start serving."""
@@ -230,6 +232,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._head(exchange, fault.status, len(body), {**kind, **fault.headers})
             if self.command != "HEAD":
                 exchange.sent = self.wfile.write(body)
+            return
+        wanted = self.server.proxy.login
+        if wanted is not None and self.headers["authorization"] != wanted:
+            self._head(exchange, 401, 0, {"www-authenticate": 'Basic realm="the stand-in"'})
             return
         upstream = http.client.HTTPConnection(self.server.proxy._upstream, timeout=60)
         try:
