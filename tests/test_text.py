@@ -21,6 +21,9 @@ TOKENS = {
     "github app": f"ghs_{BODY}",
     "github fine-grained": f"github_pat_11ABC_{BODY}",
     "openai": f"sk-proj-{BODY}",
+    "gitlab": f"glpat-{BODY}",
+    "nvidia": f"nvapi-{BODY}",
+    "amazon": "AKIAIOSFODNN7EXAMPLE",
 }
 OTHERS = (
     *("TIKTOKEN_RS_CACHE_DIR", "TIKTOKEN_ENCODINGS_BASE", "HF_HUB_DISABLE_IMPLICIT_TOKEN"),
@@ -29,7 +32,7 @@ OTHERS = (
 )
 LESS_USUAL = (
     *("GH_PAT_2", "DB_PASS_1", "AUTH_HEADER", "CREDS", "DB_PW", "PASSCODE", "BACKEND_TOKEN"),
-    *("LAUNCHPAD_TOKEN", "CRYPTO_PASS", "AWS_CREDS"),
+    *("BEARER", "API_BEARER", "LAUNCHPAD_TOKEN", "CRYPTO_PASS", "AWS_CREDS"),
 )
 BIDI = [chr(code) for code in (0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F))]
 BIDI += [chr(code) for code in range(0x2066, 0x206A)]
@@ -129,6 +132,14 @@ def test_authorization_headers_are_redacted(scheme: str) -> None:
     assert "abc.DEF" not in shown
     assert shown.startswith("-H 'Authorization: ")
     assert shown.endswith("' -X POST")
+
+
+def test_the_value_of_a_bearer_is_redacted() -> None:
+    """As a variable has it."""
+    assert redact(f"+ BEARER={BODY} ./check") == "+ <secret> ./check"
+    assert redact("bearer=no bearers=8000 AKIA AKIRA NVAPI-1") == (
+        "bearer=no bearers=8000 AKIA AKIRA NVAPI-1"
+    )
 
 
 def test_passwords_in_addresses_are_redacted() -> None:

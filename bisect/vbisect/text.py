@@ -28,7 +28,7 @@ _SECRET_NAME = re.compile(
     r"|^(?!.*(?:MAX|MIN|NUM|SPEC)).*_TOKENS$|(?:^|[^A-Z])AUTH_HEADER"
     r"|SECRET|PASSWORD|PASSWD|PASSPHRASE|PASSCODE|CREDENTIAL|AUTHORIZATION"
     rf"|(?:API|PRIVATE|ACCESS)_?KEY|{_OTHER_PASS}PASS(?:_?\d+)?$"
-    r"|(?:^|[^A-Z])(?<!SORT_)(?:AUTH|KEY|PAT|JWT|COOKIE|CREDS?|PW)(?:_?\d+)?$|[^A-Z]PWD$",
+    r"|(?:^|[^A-Z])(?<!SORT_)(?:AUTH|KEY|PAT|JWT|COOKIE|CREDS?|PW|BEARER)(?:_?\d+)?$|[^A-Z]PWD$",
     re.IGNORECASE,
 )
 # every alternative begins with a letter, so that few places of a long log are looked at twice;
@@ -36,7 +36,8 @@ _SECRET_NAME = re.compile(
 _TOKEN = re.compile(
     r"hf_[A-Za-z0-9]{30}[A-Za-z0-9_-]*|gh[pousr]_[A-Za-z0-9]{20}[A-Za-z0-9_-]*"
     r"|github_pat_[A-Za-z0-9_]{20}[A-Za-z0-9_-]*|s(?<![AEIOUaeiou]s)k-[A-Za-z0-9_-]{20,}"
-    r"|b(?i:earer)\s+[A-Za-z0-9._~+/=-]{8,}|B(?i:earer)\s+[A-Za-z0-9._~+/=-]{8,}"
+    r"|glpat-[A-Za-z0-9_-]{20,}|nvapi-[A-Za-z0-9_-]{20,}|A(?:KI|SI)A[A-Z2-7]{16}"
+    r"|b(?i:earer)(?:\s+|=)[A-Za-z0-9._~+/=-]{8,}|B(?i:earer)(?:\s+|=)[A-Za-z0-9._~+/=-]{8,}"
 )
 # a name alone that is that long is no name
 _IN_URL = re.compile(r"://(?:[^/\s:@]*:[^/\s]+|[^/\s:@]{16,})(?=@)")

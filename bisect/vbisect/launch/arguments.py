@@ -103,7 +103,11 @@ def refuse_secrets(option: str, words: Sequence[str]) -> None:
                 "environment and pass it on with --env NAME."
             )
         name, equals, value = word.partition("=")
-        if not equals and name.startswith("-") and not following.startswith("-"):
+        own = _OWN_MEANING.get(program, {})
+        attached = next((o for o in own if len(o) == 2 and word.startswith(o) and word != o), None)
+        if attached is not None:
+            name, value = attached, word[2:]
+        elif not equals and name.startswith("-") and not following.startswith("-"):
             value = following
         for secret in (*_secrets_of(program, name, value), *_secrets_to_send(word)):
             raise UsageError(
@@ -117,16 +121,26 @@ def refuse_secrets(option: str, words: Sequence[str]) -> None:
             program = PurePath(word).name
 
 
-_OWN_MEANING = {"sort": ("--key",), "curl": ("-u", "--user"), "wget": ("--user",)}
-"""What the options of some programs mean, whatever they would mean elsewhere."""
+_OWN_MEANING: dict[str, dict[str, str | None]] = {
+    "sort": {"--key": None},
+    "curl": {"-u": ":", "--user": ":"},
+    "wget": {"--user": ":"},
+    "sshpass": {"-p": ""},
+}
+"""What the options of some programs mean, whatever they would mean elsewhere.
+
+A secret is what follows this in the value, and is all of it for an empty text.
+"""
 
 
 def _secrets_of(program: str, name: str, value: str) -> Iterator[str]:
     """The names of the secrets that ``program`` is given by an option and its value."""
     if not value:
         return
-    if name in _OWN_MEANING.get(program, ()):
-        if program != "sort" and ":" in value:
+    if name in (own := _OWN_MEANING.get(program, {})):
+        after = own[name]
+        secret = value if not after else value.partition(after)[2]
+        if after is not None and secret and not _REFERENCE.fullmatch(secret):
             yield name
     elif re.fullmatch(r"[\w.-]+", name) and is_secret_name(name) and not _is_an_amount(name):
         yield name
@@ -137,13 +151,17 @@ def _secrets_of(program: str, name: str, value: str) -> Iterator[str]:
 
 _HEADER = re.compile(r"(?:^|-H *|=)([A-Za-z][\w-]*): *(?=(\S.*))")
 _IN_QUERY = re.compile(r"[?&;]([\w.-]+)=(?=([^&;#\s\"']+))")
+_IN_CONNECTION = re.compile(r"\s((?:ssl)?password) *= *(?=([^\s\"']+))")
+"""In the words that psql connects with
+(https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING)."""
 _REFERENCE = re.compile(r"(?:\w+ +)?\$(?:\w+|\{\w+\})")
 """What a shell puts a variable in for, after the name of a scheme maybe."""
 
 
 def _secrets_to_send(word: str) -> Iterator[str]:
-    """The names of the secrets in a header, or in the query of an address."""
+    """The names of the secrets in a header, in what is connected to, in the query of an address."""
     found = [match for match in _HEADER.finditer(word) if " " in word or "-H" in match[0]]
+    found += _IN_CONNECTION.finditer(word)
     if "://" in word:
         found += _IN_QUERY.finditer(word)
     for match in found:
