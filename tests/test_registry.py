@@ -753,13 +753,11 @@ def test_a_command_names_the_helper_that_failed(
 
 
 def test_a_login_is_handed_to_an_engine_as_it_takes_it() -> None:
-    """As the SDK's own header has it."""
     for credentials, entry in [
         (Credentials("ada", PASSWORD), {"username": "ada", "password": PASSWORD}),
         (Credentials(identity_token=TOKEN), {"identitytoken": TOKEN}),
     ]:
-        header = json.loads(base64.urlsafe_b64decode(credentials.for_engine("ghcr.io")))
-        assert header == {**entry, "serveraddress": "ghcr.io"}
+        assert credentials.for_engine("ghcr.io") == {**entry, "serveraddress": "ghcr.io"}
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"auths": {"x": {"auth": "%"}}}', '{"auths": 3}'])

@@ -14,6 +14,8 @@ from vbisect.builds.build_log import BuildLog
 from vbisect.engine.faults import explanation, raise_host_fault
 from vbisect.errors import Cancelled, HostError
 from vbisect.reasons import SkipReason, Untestable
+from vbisect.registry import ImageReference
+from vbisect.registry.credentials import credentials_for
 from vbisect.text import one_line
 
 _NO_SUCH_IMAGE = re.compile(r"not found|manifest unknown|does not exist|no matching manifest")
@@ -31,8 +33,13 @@ def ensure_base(
         return str(client.images.get(reference).id)
     log.write(f"Fetching the base image {reference}.\n")
     repository, tag = parse_repository_tag(reference)
+    registry = ImageReference.parse(reference).registry
+    credentials = credentials_for(registry)
+    login = credentials.for_engine(registry) if credentials else {}
     try:
-        for event in client.api.pull(repository, tag=tag or "latest", stream=True, decode=True):
+        for event in client.api.pull(
+            repository, tag=tag or "latest", auth_config=login, stream=True, decode=True
+        ):
             if cancel is not None and cancel.is_set():
                 raise Cancelled
             if "error" in event:

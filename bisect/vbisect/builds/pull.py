@@ -12,6 +12,7 @@ from contextlib import suppress
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+import docker.auth
 import requests
 from urllib3.exceptions import HTTPError
 
@@ -137,13 +138,12 @@ class Pull:
         name, _, digest = self.name.partition("@")
         registry = ImageReference.parse(self.name).registry
         credentials = credentials_for(registry)
+        login = credentials.for_engine(registry) if credentials else {}
         try:
             response = api.post(
                 f"{api.base_url}/v{api.api_version}/images/create",
                 params={"fromImage": name, "tag": digest},
-                headers={"X-Registry-Auth": credentials.for_engine(registry)}
-                if credentials
-                else {},
+                headers={"X-Registry-Auth": docker.auth.encode_header(login)},
                 stream=True,
                 timeout=None,
             )

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import cache
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
 from socket import getaddrinfo
 from urllib.parse import urlsplit
 
@@ -31,9 +39,7 @@ def plain_http_registries(engine: Engine) -> Callable[[str], bool]:
         name: bool(index.get("Secure", True))
         for name, index in (configured.get("IndexConfigs") or {}).items()
     }
-    networks = [
-        ip_network(text, strict=False) for text in configured.get("InsecureRegistryCIDRs") or ()
-    ]
+    networks = list(_networks(configured.get("InsecureRegistryCIDRs") or ()))
 
     @cache
     def plain_http(host: str) -> bool:
@@ -44,6 +50,12 @@ def plain_http_registries(engine: Engine) -> Callable[[str], bool]:
         )
 
     return plain_http
+
+
+def _networks(texts: Iterable[str]) -> Iterator[IPv4Network | IPv6Network]:
+    for text in texts:
+        with suppress(ValueError):
+            yield ip_network(text, strict=False)
 
 
 def _addresses(host: str) -> list[IPv4Address | IPv6Address]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 import warnings
-from base64 import b64encode, urlsafe_b64encode
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -44,15 +43,14 @@ class Credentials:
         pair = f"{self.username}:{self.password}".encode()
         return f"Basic {b64encode(pair).decode()}"
 
-    def for_engine(self, registry: str) -> str:
-        """The header that hands it to an engine, ``X-Registry-Auth``.
+    def for_engine(self, registry: str) -> dict[str, str]:
+        """As an engine takes it, in ``X-Registry-Auth``.
 
         https://docs.docker.com/reference/api/engine/version/v1.41/#section/Authentication
         """
         login = {"username": self.username, "password": self.password}
         token = {"identitytoken": self.identity_token}
-        whole = {**(token if self.identity_token else login), "serveraddress": registry}
-        return urlsafe_b64encode(json.dumps(whole).encode()).decode()
+        return {**(token if self.identity_token else login), "serveraddress": registry}
 
     @staticmethod
     def kept(username: str, secret: str) -> Credentials | None:
