@@ -39,8 +39,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whatever stands on an engine or a registry is a test with containers, unless it is real."""
     for item in items:
-        parts = CONTAINER_PARTS & set(getattr(item, "fixturenames", ()))
-        if parts and not item.get_closest_marker("real"):
+        names = set(getattr(item, "fixturenames", ()))
+        if item.get_closest_marker("real"):
+            continue
+        if "podman" in names:
+            item.add_marker("podman")
+        elif CONTAINER_PARTS & names:
             item.add_marker("docker")
 
 

@@ -15,6 +15,7 @@ from standin.behaviour import Behaviour
 from standin.engine import Engine, EngineUnavailable, GivenEngine
 from standin.images import ImageFamily, image_family
 from standin.index import PackageIndex
+from standin.podman import Podman
 from standin.proxy import RegistryProxy
 from standin.registry import LocalRegistry, RegistryUnavailable
 
@@ -60,6 +61,13 @@ def own_engine() -> Iterator[Engine]:
     if os.environ.get("VBISECT_TEST_DOCKER_HOST"):
         pytest.skip("the given engine is not this test's own")
     with opened(Engine()) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def podman() -> Iterator[Podman]:
+    """A private Podman for the tests of a module."""
+    with opened(Podman()) as started:
         yield started
 
 

@@ -47,6 +47,7 @@ def test_facts_are_those_of_the_engine(engine: AnyEngine) -> None:
     with connect(engine.url) as found, closing(engine.client()) as client:
         info, version = client.info(), client.version()
         assert found.facts() == {
+            "product": "Docker",
             "engine": version["Version"],
             "api": version["ApiVersion"],
             "os": info["OperatingSystem"],

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from vbisect.engine.gpus import GpuAccess, gpu_access, has_amd_gpus
+from vbisect.engine.product import Product
 from vbisect.errors import HostError
 from vbisect.launch import LaunchSpec
 from vbisect.launch.container_settings import (
@@ -47,24 +48,24 @@ def nobody(*command: str) -> None:
 
 def test_an_engine_with_a_runtime_a_hook_or_cdi_has_gpus(tmp_path: Path) -> None:
     """Each of them is enough, and none of them is nothing."""
-    assert gpu_access(PLAIN, nobody) is None
-    assert gpu_access(PLAIN, asking()) is None
-    assert gpu_access(NVIDIA, nobody) is GpuAccess.RUNTIME
-    assert gpu_access(PLAIN, asking(hook=True)) is GpuAccess.HOOK
+    assert gpu_access(Product.DOCKER, PLAIN, nobody) is None
+    assert gpu_access(Product.DOCKER, PLAIN, asking()) is None
+    assert gpu_access(Product.DOCKER, NVIDIA, nobody) is GpuAccess.RUNTIME
+    assert gpu_access(Product.DOCKER, PLAIN, asking(hook=True)) is GpuAccess.HOOK
     found = [{"Source": "cdi", "ID": "nvidia.com/gpu=0"}, {"Source": "cdi", "ID": "x.org/nic=a"}]
-    assert gpu_access(PLAIN | {"DiscoveredDevices": found}, nobody) is GpuAccess.CDI
+    assert gpu_access(Product.DOCKER, PLAIN | {"DiscoveredDevices": found}, nobody) is GpuAccess.CDI
 
 
 def test_an_engine_that_could_do_cdi_has_no_gpus_by_that(tmp_path: Path) -> None:
     """Folders for descriptions are told of everywhere; a description of GPUs has to be there."""
     able: dict[str, Any] = PLAIN | {"CDISpecDirs": [str(tmp_path / "etc"), str(tmp_path / "run")]}
-    assert gpu_access(able, asking()) is None
-    assert gpu_access(able | {"DiscoveredDevices": None}, nobody) is None
+    assert gpu_access(Product.DOCKER, able, asking()) is None
+    assert gpu_access(Product.DOCKER, able | {"DiscoveredDevices": None}, nobody) is None
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "nic.yaml").write_text("kind: x.org/nic\n")
-    assert gpu_access(able, asking()) is None
+    assert gpu_access(Product.DOCKER, able, asking()) is None
     (tmp_path / "run" / "nvidia.yaml").write_text("cdiVersion: 0.6.0\nkind: nvidia.com/gpu\n")
-    assert gpu_access(able, asking()) is GpuAccess.CDI
+    assert gpu_access(Product.DOCKER, able, asking()) is GpuAccess.CDI
 
 
 def test_an_engine_with_gpus_of_amd() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from made import VERSIONS, releases, settings
+from vbisect.engine.product import Product
 from vbisect.launch import Limited
 from vbisect.launch.engine_version import EngineAsked
 from vbisect.probes import CommandSettings, NChoicesSettings, SuiteSettings
@@ -92,6 +93,7 @@ OF_CONTAINERS: dict[str, tuple[Any, tuple[bool, bool]]] = {
     "memory": (10**10, BOTH),
     "build": ("auto", NEITHER),
     "base_image": ("debian:12", QUESTION),
+    "product": (Product.PODMAN, NEITHER),
     "disk_budget": (10**12, NEITHER),
     "pull_timeout": (60.0, NEITHER),
 }

@@ -175,20 +175,11 @@ class Engine:
             return False
 
     def _take_slot(self) -> None:
-        ROOT.mkdir(exist_ok=True)
-        for number in range(SLOTS):
-            slot = (ROOT / f"{number}.lock").open("ab")
-            try:
-                fcntl.flock(slot, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                slot.close()
-                continue
-            self._slot, self.bridge = slot, f"vbisect{number}"
-            self.directory = ROOT / str(number)
-            self._address = f"10.213.{number}.1/24"
-            self._hardware = f"02:42:0a:d5:{number:02x}:01"
-            return
-        raise EngineUnavailable(f"all {SLOTS} slots are taken")
+        self._slot, number = take_slot("")
+        self.bridge = f"vbisect{number}"
+        self.directory = ROOT / str(number)
+        self._address = f"10.213.{number}.1/24"
+        self._hardware = f"02:42:0a:d5:{number:02x}:01"
 
     def _prepare(self) -> None:
         self._end_everything()
@@ -223,11 +214,7 @@ class Engine:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs(ours, 5)
-        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
-        for point in reversed([line.split()[4] for line in mounts]):
-            if Path(point).is_relative_to(self.directory):
-                subprocess.run(["umount", "--lazy", point], check=False)
-        shutil.rmtree(self.directory, ignore_errors=True)
+        remove_mounted(self.directory)
         _ip("link", "delete", self.bridge)
 
 
@@ -240,6 +227,32 @@ class GivenEngine:
     def client(self) -> docker.DockerClient:
         """A client of the Docker SDK; the caller closes it."""
         return _client(self.url)
+
+
+def take_slot(prefix: str) -> tuple[IO[bytes], int]:
+    """A number that nobody else on this host has until its file is closed, and that file.
+
+    Those of each `prefix` are counted by themselves. Raises `EngineUnavailable`.
+    """
+    ROOT.mkdir(exist_ok=True)
+    for number in range(SLOTS):
+        slot = (ROOT / f"{prefix}{number}.lock").open("ab")
+        try:
+            fcntl.flock(slot, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            slot.close()
+            continue
+        return slot, number
+    raise EngineUnavailable(f"all {SLOTS} slots are taken")
+
+
+def remove_mounted(directory: Path) -> None:
+    """Remove a directory with all that is mounted below it."""
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    for point in reversed([line.split()[4] for line in mounts]):
+        if Path(point).is_relative_to(directory):
+            subprocess.run(["umount", "--lazy", point], check=False)
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def _client(url: str) -> docker.DockerClient:

@@ -22,6 +22,7 @@ import httpx
 MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
 LAYER_TYPE = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+CREATED = "2026-11-20T00:00:00Z"
 START_SECONDS = 20.0
 # Relative addresses: an absolute one would lead clients of a proxy around it.
 SETTINGS = """\
@@ -117,16 +118,18 @@ class LocalRegistry:
         """Push an image under each of `tags`; its digest.
 
         `config` is what an image's `Config` holds (Entrypoint, Labels, Env, …); `platform` are the
-        fields beside it (created, architecture, os). Layers are uploaded once per repository.
+        fields beside it (created, architecture, os, history). Layers are uploaded once per
+        repository.
         """
+        step = {"created": platform.get("created", CREATED), "created_by": "standin"}
         blob = json.dumps(
             {
                 "architecture": "amd64",
                 "os": "linux",
+                "history": [step for _ in layers],
                 **platform,
                 "config": config,
                 "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]},
-                "history": [{"created_by": "standin"} for _ in layers],
             }
         ).encode()
         for digest, data in [*((x.digest, x.data) for x in layers), (digest_of(blob), blob)]:

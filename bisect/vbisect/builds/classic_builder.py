@@ -140,7 +140,7 @@ def _failure(error: str, tail: Iterable[str]) -> Untestable | HostError:
     for line in (error, *printed.splitlines()):
         raise_host_fault(line)
     if not _FAILED_COMMAND.search(error):
-        return HostError(f"The Docker engine cannot build images: {one_line(error)}")
+        return HostError(f"The engine cannot build images: {one_line(error)}")
     said = UvResult(1, printed)
     if said.network_failed or _APT_NETWORK.search(printed):
         return HostError(
@@ -151,4 +151,4 @@ def _failure(error: str, tail: Iterable[str]) -> Untestable | HostError:
 
 
 def _lost() -> EngineLost:
-    return EngineLost("The Docker engine stopped answering while it built an image.")
+    return EngineLost("The engine stopped answering while it built an image.")

@@ -92,11 +92,12 @@ def build_image(
 def _asking(client: DockerClient) -> Iterator[None]:
     """Turn the engine's errors into those a person can act on."""
     where = client.api.base_url
+    where = "its socket" if where.startswith("http+docker:") else where
     try:
-        with engine_faults("its socket" if where.startswith("http+docker:") else where):
+        with engine_faults(f"The engine at {where}"):
             yield
     except APIError as error:
-        raise HostError(f"The Docker engine refused: {one_line(explanation(error))}") from error
+        raise HostError(f"The engine refused: {one_line(explanation(error))}") from error
 
 
 @contextmanager

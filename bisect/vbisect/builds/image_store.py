@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -56,7 +56,7 @@ class ImageStore:
 
     def find(self, reference: str) -> LocalImage | None:
         """The image called ``reference``, ``repository:tag`` or ``repository@sha256:…``."""
-        with engine_faults(self._engine.where):
+        with engine_faults(self._engine.title):
             try:
                 image = self._engine.client.images.get(reference)
             except ImageNotFound:
@@ -74,7 +74,7 @@ class ImageStore:
     def built(self, version: str, device: str) -> LocalImage | None:
         """The newest image vbisect built for a release."""
         labels = [f"vbisect.version={version}", f"vbisect.device={device}", "vbisect.built"]
-        with engine_faults(self._engine.where):
+        with engine_faults(self._engine.title):
             found = self._engine.client.images.list(filters={"label": labels})
             found = [image for image in found if image.tags]
             if not found:
@@ -84,7 +84,7 @@ class ImageStore:
 
     def names(self) -> frozenset[str]:
         """What the images there are called, or were called when vbisect pulled them."""
-        with engine_faults(self._engine.where):
+        with engine_faults(self._engine.title):
             found = self._engine.client.api.images()
         digests = {name for image in found for name in image["RepoDigests"] or ()}
         tags = {name for image in found for name in image["RepoTags"] or ()}
@@ -114,7 +114,7 @@ class ImageStore:
 
     def remove(self, name: str) -> bool:
         """Remove an image vbisect pulled; ``False`` when a container still needs it."""
-        with engine_faults(self._engine.where):
+        with engine_faults(self._engine.title):
             try:
                 self._engine.client.images.remove(name)
             except (ImageNotFound, NotFound):
@@ -128,7 +128,7 @@ class ImageStore:
 
     def _all(self) -> dict[str, list[str]]:
         """Every image by its id, with its names by digest."""
-        with engine_faults(self._engine.where):
+        with engine_faults(self._engine.title):
             # the SDK's own list looks at each image, and fails when one goes meanwhile
             found = self._engine.client.api.images()
         return {str(image["Id"]): list(image["RepoDigests"] or ()) for image in found}
@@ -157,13 +157,22 @@ class ImageStore:
         """Layers with their sizes: the history has the sizes, in the same order, without names.
 
         A layer of no bytes has no entry that could be told from a mere setting; it comes last.
+        Where the history cannot be read, the uppermost layer counts for the whole image.
         """
         with self._lock:
             if identity not in self._layers:
-                with engine_faults(self._engine.where), suppress(ImageNotFound, NotFound):
+                with engine_faults(self._engine.title), suppress(ImageNotFound, NotFound):
                     whole = self._engine.client.images.get(identity)
-                    sizes = [entry["Size"] for entry in reversed(whole.history()) if entry["Size"]]
-                    names: Iterable[str] = whole.attrs["RootFS"].get("Layers") or ()
-                    padded = [*sizes, *([0] * len(list(names)))]
-                    self._layers[identity] = dict(zip(names, padded, strict=False))
+                    names: Sequence[str] = whole.attrs["RootFS"].get("Layers") or ()
+                    self._layers[identity] = self._sized(whole, names)
             return self._layers.get(identity, {})
+
+    def _sized(self, image: Image, layers: Sequence[str]) -> dict[str, int]:
+        try:
+            with engine_faults(self._engine.title):
+                sizes = [step["Size"] for step in reversed(image.history()) if step["Size"]]
+        except (ImageNotFound, NotFound):
+            raise
+        except APIError:  # Podman 4.3 fails where a step has no date
+            return dict.fromkeys(layers, 0) | dict.fromkeys(layers[-1:], int(image.attrs["Size"]))
+        return dict(zip(layers, [*sizes, *([0] * len(layers))], strict=False))

@@ -111,9 +111,7 @@ class Pull:
             pass
         except (requests.exceptions.RequestException, HTTPError, OSError, ValueError) as error:
             if self._given_up is None:
-                raise EngineLost(
-                    f"The Docker engine at {self._engine.where} stopped answering."
-                ) from error
+                raise EngineLost(f"{self._engine.title} stopped answering.") from error
         if self._given_up is not None:
             raise self._given_up(self.name)
 

@@ -63,7 +63,7 @@ def _remove_from_engine(versions: tuple[str, ...], docker_host: str | None) -> N
                     continue  # its pull was given up
                 print(f"{entry.reference}: {'removed' if removed else 'in use, kept'}", flush=True)
         freed = taken(before) - taken(store.own())
-        with engine_faults(engine.where):
+        with engine_faults(engine.title):
             built = remove_built_images(engine.client, versions)
         for item in built:
             print(f"{item.image.tag}: {'in use, kept' if item.in_use else 'removed'}")

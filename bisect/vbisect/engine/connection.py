@@ -21,6 +21,7 @@ from vbisect.engine.address import Address, engine_address
 from vbisect.engine.disk import Disk, disk_of_df, image_folders, local_disk
 from vbisect.engine.faults import engine_faults, explanation
 from vbisect.engine.gpus import GpuAccess, gpu_access, has_amd_gpus
+from vbisect.engine.product import identity_of, product_of, title
 from vbisect.engine.ssh import Link, open_link
 from vbisect.errors import HostError, VbisectError
 from vbisect.text import one_line
@@ -36,8 +37,9 @@ _TROUBLE = (DockerException, RequestException, OSError)
 class Engine:
     """A Docker engine that answered. ``client`` may be used by several threads at once.
 
-    ``where`` is its address for messages, ``identity`` its own ID, ``remote`` whether it is on
-    another machine.
+    ``product`` is Docker, or Podman, which speaks as Docker does. ``where`` is its address for
+    messages and ``title`` itself, as a sentence begins; ``identity`` is a name that lasts,
+    ``remote`` whether it is on another machine.
     """
 
     def __init__(
@@ -49,7 +51,9 @@ class Engine:
         self._address = address
         self._info: dict[str, Any] = client.info()
         self.where: str = address.where
-        self.identity = str(self._info.get("ID") or self.where)
+        self.product = product_of(client.version())
+        self.title = title(self.product, self.where)
+        self.identity = identity_of(self.product, self.where, self._info)
         self.remote: bool = address.remote
 
     def reach(self, port: int) -> AbstractContextManager[int]:
@@ -97,7 +101,7 @@ class Engine:
 
         Raises ``EngineLost`` when the connection is lost.
         """
-        return gpu_access(self._info, self._ask)
+        return gpu_access(self.product, self._info, self._ask)
 
     @property
     def has_amd_gpus(self) -> bool:
@@ -134,10 +138,11 @@ class Engine:
 
     def facts(self) -> dict[str, Any]:
         """What it is, for the evidence of a trial. Raises ``EngineLost`` when it is gone."""
-        with engine_faults(self.where):
+        with engine_faults(self.title):
             version = str(self.client.version()["Version"])
         info = self._info
         return {
+            "product": self.product,
             "engine": one_line(version),
             "api": one_line(self.client.api.api_version),
             "os": one_line(str(info.get("OperatingSystem", ""))),

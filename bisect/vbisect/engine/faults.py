@@ -62,9 +62,10 @@ _COMPILED = tuple((re.compile(pattern, re.IGNORECASE), advice) for pattern, advi
 
 
 @contextmanager
-def engine_faults(where: str) -> Iterator[None]:
+def engine_faults(engine: str) -> Iterator[None]:
     """Turn what the engine's client raises in the block into what it means for a run.
 
+    ``engine`` is what it is called, as a sentence begins.
     Raises ``EngineLost`` when nothing answers any more, ``HostError`` for what every release would
     meet; other ``APIError`` pass through.
     """
@@ -74,10 +75,10 @@ def engine_faults(where: str) -> Iterator[None]:
         if isinstance(error, APIError):  # the SDK derives its own errors from those of requests
             words = explanation(error)
             if _ENDING.search(words):
-                raise EngineLost(f"The Docker engine at {where} is ending.") from error
+                raise EngineLost(f"{engine} is ending.") from error
             raise_host_fault(words)
             raise
-        raise EngineLost(f"The Docker engine at {where} stopped answering.") from error
+        raise EngineLost(f"{engine} stopped answering.") from error
 
 
 def raise_host_fault(text: str) -> None:

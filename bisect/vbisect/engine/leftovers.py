@@ -40,7 +40,7 @@ def remove_leftovers(engine: Engine, run_dir: Path | None = None) -> int:
     another machine started are left alone. Raises ``EngineLost``, or ``HostError`` for one that
     cannot be removed.
     """
-    with engine_faults(engine.where):
+    with engine_faults(engine.title):
         found = engine.client.containers.list(all=True, filters={"label": RUN}, ignore_removed=True)
         return sum(_remove(container) for container in found if _is_left_over(container, run_dir))
 
@@ -48,7 +48,7 @@ def remove_leftovers(engine: Engine, run_dir: Path | None = None) -> int:
 def remove_volumes(engine: Engine) -> list[str]:
     """Remove the volumes with compiled kernels that no container uses; returns their names."""
     removed = []
-    with engine_faults(engine.where):
+    with engine_faults(engine.title):
         for volume in engine.client.volumes.list(filters={"name": VOLUME_PREFIX}):
             if not str(volume.name).startswith(VOLUME_PREFIX):
                 continue

@@ -116,7 +116,7 @@ def _running(
     """The started container of a server; ``changes`` make something else of it."""
     with ExitStack() as stack:
         try:
-            with engine_faults(engine.where):
+            with engine_faults(engine.title):
                 container = _create(spec, engine, image, options, changes)
                 running = RunningContainer(engine, container, spec.log)
                 stack.callback(running.end)

@@ -133,9 +133,7 @@ class RunningContainer:
         except NotFound:
             self._ended = EngineLost("Somebody else removed the container.")
         except Exception:  # whatever it is, the engine no longer tells how the container does
-            self._ended = EngineLost(
-                f"The Docker engine at {self._engine.where} stopped answering."
-            )
+            self._ended = EngineLost(f"{self._engine.title} stopped answering.")
         finally:
             self._over.set()
 

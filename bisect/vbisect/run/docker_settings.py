@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from vbisect.amounts import Timeout
+from vbisect.engine.product import Product
 from vbisect.errors import UsageError
 from vbisect.launch.arguments import Limited
 from vbisect.releases import Device, Release
@@ -33,13 +34,14 @@ class DockerSettings(BaseModel):
     """The settings of ``--runtime docker``; sizes in bytes, ``None`` for the default.
 
     Of ``image_variant`` the first one for a version counts; ``images`` names the image of single
-    versions. ``build`` is ``never``, ``auto`` (where the
+    versions. ``product`` is whose engine it is. ``build`` is ``never``, ``auto`` (where the
     registry has no image of a release) or ``always``.
     """
 
     model_config = ConfigDict(frozen=True)
 
     host: str | None = None
+    product: Product = Product.DOCKER
     image_repo: str
     image_variant: Annotated[tuple[Limited, ...], BeforeValidator(_limited)] = ()
     images: dict[str, str] = {}

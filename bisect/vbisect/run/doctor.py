@@ -16,7 +16,9 @@ from pathlib import Path
 from packaging.version import Version
 
 from vbisect.engine import Engine, connect
+from vbisect.engine.gpus import NO_GPUS_FROM_PODMAN
 from vbisect.engine.images import plain_http_registries
+from vbisect.engine.product import Product
 from vbisect.errors import HostError
 from vbisect.paths import cache_root, host_identity, with_tilde
 from vbisect.reasons import ADVICE, SkipReason
@@ -104,7 +106,8 @@ def _engine(engine: Engine) -> Finding:
     return Finding(
         "engine",
         Verdict.OK,
-        f"Docker {facts['engine']} at {engine.where}, {facts['storage_driver']}, {facts['os']}",
+        f"{engine.product} {facts['engine']} at {engine.where}, {facts['storage_driver']}, "
+        f"{facts['os']}",
     )
 
 
@@ -116,6 +119,9 @@ def _gpu(device: Device, engine: Engine | None) -> Iterator[Finding]:
         access = engine.gpu_access
         if access is not None:
             yield Finding("GPU runtime", Verdict.OK, f"the engine has {access}")
+        elif engine.product is Product.PODMAN:
+            found, _, advice = NO_GPUS_FROM_PODMAN.partition(": ")
+            yield Finding("GPU runtime", Verdict.MISSING, found, advice)
         else:
             runtimes = engine.facts()["runtimes"]
             yield Finding(

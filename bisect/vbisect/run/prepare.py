@@ -11,6 +11,7 @@ from pathlib import Path
 from vbisect import __version__
 from vbisect.engine import Engine, connect, engine_answers
 from vbisect.engine.images import plain_http_registries, platform_of
+from vbisect.engine.product import Product
 from vbisect.errors import HostError, UsageError
 from vbisect.launch.arguments import Limited, parse_serve_argument, parse_variable, refuse_secrets
 from vbisect.launch.request_log import log_arguments
@@ -81,7 +82,7 @@ def prepare(options: RunOptions) -> RunSettings:
             engine = stack.enter_context(connect(options.docker.docker_host))
         host = engine.identity if engine else host_identity()
         device = choose_device(options.device, engine)
-        docker = docker_settings(docker_options, device) if engine else None
+        docker = docker_settings(docker_options, device, engine.product) if engine else None
         asked_model = default_model(device) if options.model is None else options.model
         model = resolve_model(asked_model, device, options.skeleton)
         control = _control(options, model, device)
@@ -251,7 +252,9 @@ def _other_accelerator(engine: Engine | None, root: Path) -> str | None:
     return None if engine is not None and engine.remote else other_accelerator(root)
 
 
-def docker_settings(options: DockerOptions, device: Device) -> DockerSettings:
+def docker_settings(
+    options: DockerOptions, device: Device, product: Product = Product.DOCKER
+) -> DockerSettings:
     """The settings of ``--runtime docker``; raises ``UsageError``."""
     repository = ImageReference.parse(options.image_repo or default_image_repo(device))
     if repository.tag or repository.digest:
@@ -263,6 +266,7 @@ def docker_settings(options: DockerOptions, device: Device) -> DockerSettings:
     budget = options.disk_budget
     return DockerSettings(
         host=options.docker_host,
+        product=product,
         image_repo=repository.name,
         image_variant=tuple(
             Limited.parse("--image-variant", value) for value in options.image_variant or ()

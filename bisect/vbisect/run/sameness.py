@@ -22,7 +22,7 @@ _NOT_NOTICED = frozenset({*_WHICH_RELEASES, *_HOW_TO_SEARCH, *_TOLD_ONLY, "boot_
 """What no server is started with or asked; the picture itself is part of the request."""
 
 _BUILDS = {"image_repo", "image_variant", "images", "build", "base_image"}
-_FETCHING = {"host", "disk_budget", "pull_timeout"}
+_FETCHING = {"host", "product", "disk_budget", "pull_timeout"}
 """Of containers: where a build comes from, which its digest tells, and how it comes."""
 
 _OF_ONE_HOST = {"host", "model_path", "control_path"}

@@ -66,7 +66,9 @@ def _host(data: dict[str, Any]) -> Iterator[str]:
     for gpu in gpus[:16] if isinstance(gpus, list) else ():
         yield f"GPU {code(gpu, 200)}"
     if engine.get("engine"):
-        yield f"Docker {code(engine['engine'], 60)} on {code(engine.get('os') or 'its host', 120)}"
+        product = "Podman" if engine.get("product") == "Podman" else "Docker"
+        system = code(engine.get("os") or "its host", 120)
+        yield f"{product} {code(engine['engine'], 60)} on {system}"
 
 
 def _taken(data: dict[str, Any]) -> Iterator[str]:

@@ -18,8 +18,10 @@ from vbisect.builds.image_store import ImageStore, LocalImage
 from vbisect.builds.pull_job import ImageRequest
 from vbisect.builds.pulls import Pulls
 from vbisect.engine import GpuAccess, connect
+from vbisect.engine.gpus import NO_GPUS_FROM_PODMAN
 from vbisect.engine.images import plain_http_registries, platform_of
 from vbisect.engine.leftovers import owner_labels, remove_leftovers
+from vbisect.engine.product import Product
 from vbisect.errors import EngineLost, HostError, UsageError
 from vbisect.launch import LaunchSpec, Server
 from vbisect.launch.container import launch_container, run_python_in_container
@@ -71,6 +73,7 @@ class DockerRuntime:
         self._orphans = len(end_orphans(run_dir))  # before this run has processes of its own
         with self._stack:
             self.engine = self._stack.enter_context(connect(self._docker.host, owner=run_dir))
+            self._check_gpus()
             plain = plain_http_registries(self.engine)
             self._registry = self._stack.enter_context(
                 Registry(
@@ -148,7 +151,7 @@ class DockerRuntime:
                 since = time.monotonic()
             if since - began > self._patience:
                 raise HostError(
-                    f"The Docker engine at {self.engine.where} did not come back within "
+                    f"{self.engine.title} did not come back within "
                     f"{self._patience:.0f} s: start it, then resume the run. ({trouble})"
                 )
             time.sleep(0.5)
@@ -205,6 +208,16 @@ class DockerRuntime:
             self._say("the engine's disk cannot be looked at: pass --disk-budget to limit images")
             return None
         return max(0, taken(self._store.own()) + disk.free - int(disk.total * _KEPT_FREE))
+
+    def _check_gpus(self) -> None:
+        """Raises ``HostError`` where Podman would start servers without the GPUs asked for.
+
+        Those that are named in the way of CDI it looks up itself.
+        """
+        if self._docker.gpus == "none" or self._docker.gpus_by_cdi:
+            return
+        if self.engine.product is Product.PODMAN and self.engine.gpu_access is None:
+            raise HostError(NO_GPUS_FROM_PODMAN)
 
     def _request(self, release: Release) -> ImageRequest:
         return ImageRequest(version=release.version, reference=self._docker.image_of(release))

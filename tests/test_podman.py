@@ -1,0 +1,120 @@
+"""Runs over a real Podman, as over Docker: right answers, and nothing left that is vbisect's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import docker
+import pytest
+
+from docker_worlds import ImageWorld, image_world
+from driving import OnEngine
+from standin.base import base_layer
+from standin.behaviour import Behaviour
+from standin.images import ImageFamily, _layer
+from standin.podman import Podman
+from standin.registry import LocalRegistry
+from vbisect.builds.image_store import ImageStore
+from vbisect.engine import connect
+from vbisect.errors import EngineLost
+
+RELEASES = {
+    "88.0": Behaviour(fail_rate={"chat": 1.0}),
+    "88.1": Behaviour(fail_rate={"chat": 1.0}),
+    "88.2": Behaviour(),
+    "88.3": Behaviour(),
+}
+
+
+@pytest.fixture
+def client(podman: Podman) -> Iterator[docker.DockerClient]:
+    """Podman's own client, to look behind vbisect's back."""
+    with closing(podman.client()) as connected:
+        yield connected
+
+
+@pytest.fixture
+def podman_world(
+    tmp_path_factory: pytest.TempPathFactory, registry: LocalRegistry, podman: Podman
+) -> Iterator[ImageWorld]:
+    """Four releases as images, and the command over Podman."""
+    with image_world(tmp_path_factory.mktemp("podman"), registry, podman, RELEASES) as made:
+        yield made
+
+
+def test_a_run_ends_right_and_clean_leaves_what_is_others(
+    podman_world: ImageWorld, client: docker.DockerClient, registry: LocalRegistry
+) -> None:
+    """The ID in Podman's /info is another at every call: what was pulled is known all the same."""
+    family = ImageFamily(registry, "others/image")
+    family.push("88.1", Behaviour())
+    theirs = client.images.pull(family.reference("v88.1"))
+    stranger = client.containers.create(theirs.id, labels={"mine": "yes"})
+    volume = client.volumes.create("somebodys")
+    done = podman_world.vbisect.run(*podman_world.words("88.0", "88.3", "--confidence", "0.6"))
+    assert done.returncode == 0, done.stderr
+    assert done.json["answer"]["last_before"] == "88.1"
+    assert done.json["answer"]["first_after"] == "88.2"
+    assert podman_world.containers() == []
+    assert 'product = "Podman"' in (done.run_dir / "run.toml").read_text()
+    here = OnEngine(client, registry.host, podman_world.vbisect.results)
+    assert len(here.digests()) >= 4
+    cleaned = podman_world.vbisect("clean")
+    assert cleaned.returncode == 0, cleaned.stderr
+    for trial in done.json["trials"]:
+        assert f"{trial['build']['ref']}: removed" in cleaned.stdout
+    assert [image.id for image in client.images.list()] == [theirs.id]
+    assert [left.id for left in client.containers.list(all=True)] == [stranger.id]
+    assert [left.name for left in client.volumes.list()] == [volume.name]
+
+
+def test_an_image_whose_history_cannot_be_read_counts_with_its_size(
+    podman: Podman, registry: LocalRegistry, client: docker.DockerClient
+) -> None:
+    """A step without a date makes Podman 4.3 answer with an error of its own."""
+    undated = [{"created_by": "somebody"}] * 2
+    layer = _layer("88.9", Behaviour(), 0)
+    registry.push_image("others/undated", ["latest"], [base_layer(), layer], {}, history=undated)
+    image = client.images.pull(f"{registry.host}/others/undated:latest")
+    with pytest.raises(docker.errors.APIError):
+        image.history()
+    with connect(podman.url) as engine:
+        store = ImageStore(engine)
+        found = store.find(f"{registry.host}/others/undated:latest")
+        assert found is not None
+        assert found.size == image.attrs["Size"] > len(layer.data)
+        assert store.present_layers() >= {base_layer().diff_id, layer.diff_id}
+
+
+def test_podman_is_called_by_its_name(podman_world: ImageWorld, podman: Podman) -> None:
+    """By doctor, and in the evidence of trials; other engines' names are theirs."""
+    doctor = podman_world.vbisect("doctor", "--device", "cuda")
+    assert "ok       engine: Podman 4." in doctor.stdout
+    assert f" at {podman.url}, overlay" in doctor.stdout
+    assert "missing  GPU runtime: Podman has no GPU for its containers" in doctor.stdout
+    assert "nvidia-ctk cdi generate" in doctor.stdout
+    assert "restart Docker" not in doctor.stdout
+    with connect(podman.url) as engine:
+        assert engine.facts()["product"] == "Podman"
+        podman.stop()
+        try:
+            with pytest.raises(EngineLost, match=f"^Podman at {podman.url} stopped answering"):
+                engine.facts()
+        finally:
+            podman.start()
+
+
+def test_no_gpu_is_told_before_anything_is_pulled(
+    podman_world: ImageWorld, client: docker.DockerClient
+) -> None:
+    """Podman passes over what Docker's clients say of GPUs: no release would find any."""
+    before = {image.id for image in client.images.list()}
+    words = podman_world.words("88.0", "88.3", "--model", "tiny:qwen2", "--device", "cuda")
+    own = ("--json", "--results", str(podman_world.vbisect.results))
+    done = podman_world.vbisect("run", *words, *own)
+    assert (done.returncode, done.json["status"]) == (4, "failed")
+    assert "nothing in /etc/cdi or /var/run/cdi describes nvidia.com/gpu" in done.json["message"]
+    assert "nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml" in done.json["message"]
+    assert done.json["trials"] == []
+    assert {image.id for image in client.images.list()} == before
