@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import docker
 import pytest
 
+from docker_fixtures import opened
 from docker_worlds import ImageWorld, image_world
 from driving import OnEngine
 from standin.base import base_layer
 from standin.behaviour import Behaviour
 from standin.images import ImageFamily, _layer
-from standin.podman import Podman
+from standin.podman import Podman, more_files_than_anybody_has
 from standin.registry import LocalRegistry
 from vbisect.builds.image_store import ImageStore
 from vbisect.engine import connect
@@ -118,3 +120,18 @@ def test_no_gpu_is_told_before_anything_is_pulled(
     assert "nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml" in done.json["message"]
     assert done.json["trials"] == []
     assert {image.id for image in client.images.list()} == before
+
+
+def test_a_podman_that_can_start_nothing_is_told_of_after_two_releases(
+    tmp_path: Path, registry: LocalRegistry
+) -> None:
+    """As in many sandboxes, whose limits are below those that it asks for by default."""
+    with (
+        opened(Podman(files=more_files_than_anybody_has())) as podman,
+        image_world(tmp_path, registry, podman, RELEASES) as made,
+    ):
+        done = made.vbisect.run(*made.words("88.0", "88.3", "--confidence", "0.6"))
+        assert (done.returncode, done.json["status"]) == (4, "failed"), done.stderr
+        assert "88.0 and 88.3 were skipped for the same reason" in done.json["message"]
+        assert "error setting rlimit type 7" in done.json["message"]
+        assert made.containers() == []

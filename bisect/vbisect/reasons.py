@@ -27,6 +27,8 @@ class SkipReason(StrEnum):
     ENGINE_MISSING = "engine not in this release"
     ENGINE_NOT_USED = "engine not used"
     PORT_TAKEN = "port taken"
+    NOT_STARTED = "not started by the engine"
+    NOT_STARTABLE = "image cannot be started"
     EXITED_BEFORE_READY = "exited before ready"
     KILLED = "killed"
     BOOT_TIMEOUT = "never ready"
@@ -84,6 +86,10 @@ ADVICE: dict[SkipReason, str] = {
     "or an argument: change what the log names (--dtype float32 is such a one on a CPU, bfloat16 "
     "is not), or ask for --engine v0.",
     SkipReason.PORT_TAKEN: "Something else keeps taking the server's port; run it again.",
+    SkipReason.NOT_STARTED: "Mend what the engine's words name on its host (a runtime that is "
+    "missing, a limit or a right that it lacks): starting any image there by hand shows the same.",
+    SkipReason.NOT_STARTABLE: "What is in the image keeps the engine from starting it, as its "
+    "words say; --image and --image-repo name others.",
     SkipReason.EXITED_BEFORE_READY: "The server stopped by itself; the end of its log says why.",
     SkipReason.KILLED: "Something ended the server with signal 9, mostly the kernel for want of "
     "memory: free memory on the host, then run it again.",
@@ -112,6 +118,7 @@ CAN_PASS = frozenset(
         SkipReason.OUT_OF_MEMORY,
         SkipReason.HUB_NOT_REACHED,
         SkipReason.PORT_TAKEN,
+        SkipReason.NOT_STARTED,
         SkipReason.EXITED_BEFORE_READY,
         SkipReason.KILLED,
         SkipReason.BOOT_TIMEOUT,
@@ -130,6 +137,7 @@ _OF_THE_RUN = frozenset(
         SkipReason.HUB_NOT_REACHED,
         SkipReason.NO_COMPILER,
         SkipReason.PORT_TAKEN,
+        SkipReason.NOT_STARTED,
         SkipReason.KILLED,
     }
 )

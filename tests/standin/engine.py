@@ -39,12 +39,12 @@ class Engine:
     Each takes a slot: a number that names its directory and its bridge, so that engines side by
     side never give two containers the same address, and the next holder of a slot can remove what
     a killed test run left there. It touches no packet filter: ports are published on 127.0.0.1 by
-    dockerd's own proxy, and containers reach nothing but the host. `arguments` go to dockerd, which
-    finds the programs in `tools` first.
+    dockerd's own proxy, and containers reach nothing but the host. `arguments` go to dockerd at
+    each start, which finds the programs in `tools` first.
     """
 
     def __init__(self, *arguments: str, tools: Path | None = None) -> None:
-        self._arguments = arguments
+        self.arguments = arguments
         self._path = PATH if tools is None else f"{tools}{os.pathsep}{PATH}"
         self._process: subprocess.Popen[bytes] | None = None
         self._slot: IO[bytes] | None = None
@@ -162,7 +162,7 @@ class Engine:
             # Where a containerd of the host runs, dockerd uses that instead of starting its own.
             f"--containerd-namespace={self.bridge}",
             f"--containerd-plugins-namespace={self.bridge}-plugins",
-            *self._arguments,
+            *self.arguments,
         ]
 
     def _answers(self) -> bool:

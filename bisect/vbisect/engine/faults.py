@@ -11,6 +11,7 @@ import urllib3
 from docker.errors import APIError
 
 from vbisect.errors import EngineLost, HostError
+from vbisect.reasons import SkipReason, Untestable
 from vbisect.text import one_line
 
 _HOST_FAULTS = (
@@ -61,6 +62,16 @@ _ENDING = re.compile(
 _COMPILED = tuple((re.compile(pattern, re.IGNORECASE), advice) for pattern, advice in _HOST_FAULTS)
 
 
+_IN_THE_IMAGE = re.compile(
+    # of runc, of crun, of NVIDIA's hook that reads what an image requires of the driver
+    r'container process(?: caused)?: exec: "|exec format error'
+    r"|executable file [`']|open executable"
+    r"|no command (?:or entrypoint )?(?:was )?(?:specified|provided)|requirement error",
+    re.IGNORECASE,
+)
+_IDENTITY = re.compile(r"\b[0-9a-f]{12,}\b")
+
+
 @contextmanager
 def engine_faults(engine: str) -> Iterator[None]:
     """Turn what the engine's client raises in the block into what it means for a run.
@@ -86,6 +97,16 @@ def raise_host_fault(text: str) -> None:
     for pattern, advice in _COMPILED:
         if pattern.search(text):
             raise HostError(f"{one_line(text)}: {advice}") from None
+
+
+def not_started(words: str) -> Untestable:
+    """What it means that an engine did not start a container, by its ``words``.
+
+    Identities are left out of them: the same fault is told in the same words.
+    """
+    in_image = _IN_THE_IMAGE.search(words)
+    reason = SkipReason.NOT_STARTABLE if in_image else SkipReason.NOT_STARTED
+    return Untestable(reason, one_line(_IDENTITY.sub("…", words), 500))
 
 
 def explanation(error: APIError) -> str:

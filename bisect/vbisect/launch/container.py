@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from docker.errors import APIError, ImageNotFound
 
-from vbisect.engine.faults import engine_faults, explanation
+from vbisect.engine.faults import engine_faults, explanation, not_started
 from vbisect.errors import EngineLost, HostError
 from vbisect.launch.container_settings import (
     ContainerImage,
@@ -28,7 +28,7 @@ from vbisect.launch.readiness import check_version, wait_until_ready
 from vbisect.launch.running_container import RunningContainer
 from vbisect.launch.server import Ended, LaunchSpec, Server
 from vbisect.reasons import SkipReason, Untestable
-from vbisect.text import one_line, scrub_file
+from vbisect.text import scrub_file
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
@@ -128,10 +128,7 @@ def _running(
             raise EngineLost(f"The image of {spec.version} is gone from the engine.") from None
         except APIError as error:
             words = explanation(error)
-            raise cause_in(words) or Untestable(
-                SkipReason.EXITED_BEFORE_READY,
-                f"the engine could not start the container: {one_line(words)}",
-            ) from None
+            raise cause_in(words) or not_started(words) from None
         yield running
 
 

@@ -3,15 +3,18 @@
 A skip says nothing of its release where the model, the host or its network is what is missing
 (``SkipReason.of_the_run``). One such skip may still be the release's: an old one takes more memory,
 say. So it is held against the other end before anything between is tried, and once any server
-became ready, the search goes on as ever. On resuming, what was skipped for such a fault is tried
-again (``RunState``).
+became ready, the search goes on as ever. An engine that does not start two releases, in the same
+words, starts nothing, whatever it did before. On resuming, what was skipped for such a fault is
+tried again (``RunState``).
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Sequence
 
-from vbisect.reasons import ADVICE
+from vbisect.reasons import ADVICE, SkipReason
 from vbisect.run.records import TrialRecord
 from vbisect.run.state import RunState
 from vbisect.search import Seen, find_ends
@@ -19,26 +22,25 @@ from vbisect.search import Seen, find_ends
 _MANY = 3
 """Releases skipped for one reason, wherever they are, after which the others are not tried."""
 
+_NUMBER = re.compile(r"\d+")
+
 
 def common_fault(state: RunState) -> str | None:
     """Why nothing of this run can be tested, and what to do about it; ``None`` while that is open.
 
     So it is where releases of both halves of the range, or three of them, were skipped for the same
-    reason that is none of theirs, and nothing else ran.
+    reason that is none of theirs, and nothing else ran; or two were not started in the same words.
     """
+    skips = _skips(state)
+    if refused := _not_started(skips):
+        return _told("Nothing more can be tested", refused)
     if state.has_run:
         return None
-    skips = _skips(state)
     for reason, number in Counter(record.reason for record in skips).items():
         alike = [record for record in skips if record.reason is reason]
         sides = {_is_low(state, record) for record in alike}
         if reason is not None and (number >= _MANY or sides >= {True, False}):
-            versions = " and ".join(record.version for record in alike)
-            return (
-                f"Nothing can be tested: {versions} were skipped for the same reason, which is no "
-                f"release's doing: {reason} ({alike[-1].detail}). {ADVICE[reason]} Then resume the "
-                "run."
-            )
+            return _told("Nothing can be tested", alike)
     return None
 
 
@@ -54,6 +56,25 @@ def end_to_compare(state: RunState, seen: Seen) -> int | None:
         return None
     other = ends.high if _is_low(state, skips[-1]) else ends.low
     return None if other in seen.outcomes else other
+
+
+def _not_started(skips: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Releases that the engine did not start in the same words, their numbers aside."""
+    alike: dict[str, list[TrialRecord]] = {}
+    for record in skips:
+        if record.reason is SkipReason.NOT_STARTED:
+            alike.setdefault(_NUMBER.sub("", record.detail or ""), []).append(record)
+    return next((records for records in alike.values() if len(records) > 1), [])
+
+
+def _told(what: str, alike: Sequence[TrialRecord]) -> str:
+    reason = alike[-1].reason
+    assert reason is not None
+    versions = " and ".join(record.version for record in alike)
+    return (
+        f"{what}: {versions} were skipped for the same reason, which is no release's doing: "
+        f"{reason} ({alike[-1].detail}). {ADVICE[reason]} Then resume the run."
+    )
 
 
 def _skips(state: RunState) -> list[TrialRecord]:

@@ -158,11 +158,14 @@ class RunState:
         return any(record.ran for record in list(self._trials))
 
     def _forget_common_fault(self) -> None:
-        """While nothing ran, skips that are no release's doing are forgotten: it may be mended."""
-        if self.has_run:
-            return
+        """While nothing ran, skips that are no release's doing are forgotten: it may be mended.
+
+        What the engine did not start is forgotten in any case.
+        """
+        ran = self.has_run
         for version, record in list(self._tested.items()):
-            if record.reason is not None and record.reason.of_the_run:
+            reason = record.reason
+            if reason is SkipReason.NOT_STARTED or (reason and reason.of_the_run and not ran):
                 for known in (self._tested, self.records, self._new):
                     known.pop(version, None)
                 self._kept.pop(self._places[version], None)
