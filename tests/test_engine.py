@@ -20,6 +20,7 @@ from vbisect.engine import connect, engine_answers
 from vbisect.engine.disk import Disk, disk_of_df, image_folders
 from vbisect.engine.images import plain_http_registries
 from vbisect.errors import EngineLost
+from vbisect.run.prepare import passed_over
 
 NOBODY = 65534
 NOWHERE = "unix:///nonexistent/docker.sock"
@@ -156,6 +157,48 @@ def test_permission_denied(tmp_path: Path) -> None:
             text = refused(f"unix://{tmp_path}/docker.sock")
     assert "Permission denied." in text
     assert "docker group" in text
+
+
+@contextmanager
+def listening(path: Path) -> Iterator[str]:
+    """The address of a socket that somebody listens on."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with socket.socket(socket.AF_UNIX) as there:
+        there.bind(str(path))
+        there.listen()
+        yield f"unix://{path}"
+
+
+def test_sockets_of_other_engines_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that this user may use; none is taken unasked, and none is told to who asked afar."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    (tmp_path / "podman").mkdir()
+    (tmp_path / "podman" / "podman.sock").touch()  # no socket
+    with listening(tmp_path / "docker.sock") as rootless:
+        text = refused(NOWHERE)
+        assert f"Another engine's socket is there: pass --docker-host {rootless}" in text
+        assert "podman.sock" not in text.replace("unix:///run/podman/podman.sock", "")
+        (tmp_path / "podman" / "podman.sock").unlink()
+        with listening(tmp_path / "podman" / "podman.sock") as podman:
+            assert f"--docker-host {rootless} or --docker-host {podman}" in refused(NOWHERE)
+            assert "Another engine" not in refused("tcp://127.0.0.1:9")
+
+
+def test_a_run_from_wheels_says_where_another_engine_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless it was asked for, or an engine was named that does not answer."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    with listening(tmp_path / "podman" / "podman.sock") as podman:
+        told = passed_over("auto", "venv")
+        assert len(told) == 1
+        assert told[0].startswith("No Docker engine answers, so wheels are tested. Another engine")
+        assert f"--docker-host {podman}" in told[0]
+        assert passed_over("venv", "venv") == passed_over("auto", "docker") == ()
+        monkeypatch.setenv("DOCKER_HOST", NOWHERE)
+        assert passed_over("auto", "venv") == ()
 
 
 @contextmanager

@@ -18,6 +18,9 @@ from vbisect.engine.destination import DEFAULT_SOCKET, Destination, parse_destin
 from vbisect.errors import UsageError
 from vbisect.text import one_line
 
+UNNAMED = "Docker's default"
+"""Who gave the address where nobody did."""
+
 
 @dataclass(frozen=True)
 class Address:
@@ -59,7 +62,7 @@ def engine_address(docker_host: str | None = None) -> Address:
     default = f"unix://{DEFAULT_SOCKET}"
     endpoint = current_endpoint()
     if endpoint is None:
-        return _parse(default, "Docker's default")
+        return _parse(default, UNNAMED)
     source = f"the Docker context {endpoint.context!r}"
     parsed = _parse(endpoint.host or default, source, from_environment=False)
     return Address(parsed.url, source, parsed.host, endpoint.tls, parsed.ssh)

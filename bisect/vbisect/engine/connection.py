@@ -22,6 +22,7 @@ from vbisect.engine.disk import Disk, disk_of_df, image_folders, local_disk
 from vbisect.engine.faults import engine_faults, explanation
 from vbisect.engine.gpus import GpuAccess, gpu_access, has_amd_gpus
 from vbisect.engine.product import identity_of, product_of, title
+from vbisect.engine.sockets import other_engines
 from vbisect.engine.ssh import Link, open_link
 from vbisect.errors import HostError, VbisectError
 from vbisect.text import one_line
@@ -250,7 +251,9 @@ def _unreachable(address: Address, link: Link | None, error: BaseException) -> H
     if isinstance(cause, APIError):
         words = explanation(cause)
     words = one_line(words or str(cause)).rstrip(".")
-    return HostError(f"No Docker engine answers at {where}: {words}. {_advice(cause)}")
+    others = other_engines() if address.host is None else ""
+    advice = f"{_advice(cause)} {others}".rstrip()
+    return HostError(f"No Docker engine answers at {where}: {words}. {advice}")
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from vbisect import __version__
 from vbisect.engine import Engine, connect, engine_answers
+from vbisect.engine.address import UNNAMED, engine_address
 from vbisect.engine.images import plain_http_registries, platform_of
 from vbisect.engine.product import Product
+from vbisect.engine.sockets import other_engines
 from vbisect.errors import HostError, UsageError
 from vbisect.launch.arguments import Limited, parse_serve_argument, parse_variable, refuse_secrets
 from vbisect.launch.request_log import log_arguments
@@ -94,7 +96,7 @@ def prepare(options: RunOptions) -> RunSettings:
             repository = docker.image_repo
             nightlies = NightlyImages(registry, repository, platform_of(engine), variant)
         inherited = inherited_variables(env, engine_of_vllm, runtime)
-        told = environment_notes(inherited, engine)
+        told = (*passed_over(options.runtime, runtime), *environment_notes(inherited, engine))
         request = RangeRequest(options.start, options.end, options.skip)
         chosen = select_range(request, known, nightlies)
     tested = [r.version for r in chosen.candidates if r.version not in chosen.excluded]
@@ -210,6 +212,14 @@ def choose_runtime(asked: str, docker: DockerOptions) -> str:
         flag = "--" + given[0].replace("_", "-")
         raise UsageError(f"{flag} is for --runtime docker, and this is --runtime {runtime}.")
     return runtime
+
+
+def passed_over(asked: str, runtime: str) -> tuple[str, ...]:
+    """What to say where ``auto`` takes no images although there may be another engine."""
+    if asked != "auto" or runtime == "docker" or engine_address().source != UNNAMED:
+        return ()
+    others = other_engines()
+    return (f"No Docker engine answers, so wheels are tested. {others}",) if others else ()
 
 
 def choose_device(asked: str, engine: Engine | None = None, root: Path = Path("/")) -> Device:
