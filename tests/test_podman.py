@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import docker
 import pytest
@@ -15,12 +17,17 @@ from driving import OnEngine
 from standin.base import base_layer
 from standin.behaviour import Behaviour
 from standin.images import ImageFamily, _layer
+from standin.nvml import device
 from standin.podman import Podman, more_files_than_anybody_has
 from standin.registry import LocalRegistry
+from test_gpus import libraries
 from vbisect.builds.image_store import ImageStore
 from vbisect.engine import connect
 from vbisect.errors import EngineLost
 
+__all__ = ["libraries"]
+
+CDI = Path("/var/run/cdi")
 RELEASES = {
     "88.0": Behaviour(fail_rate={"chat": 1.0}),
     "88.1": Behaviour(fail_rate={"chat": 1.0}),
@@ -135,3 +142,65 @@ def test_a_podman_that_can_start_nothing_is_told_of_after_two_releases(
         assert "88.0 and 88.3 were skipped for the same reason" in done.json["message"]
         assert "error setting rlimit type 7" in done.json["message"]
         assert made.containers() == []
+
+
+@pytest.fixture
+def described(tmp_path: Path) -> Iterator[Path]:
+    """Eight GPUs in CDI's words, as nvidia-ctk writes them; which were given is noted in a file."""
+    seen, hook = tmp_path / "seen", tmp_path / "hook"
+    hook.write_text(f'#!/bin/sh\ncat > /dev/null\necho "$1" >> {seen}\n')
+    hook.chmod(0o755)
+
+    def edits(name: str) -> dict[str, Any]:
+        noting = {"hookName": "createRuntime", "path": str(hook), "args": ["hook", name]}
+        return {"name": name, "containerEdits": {"hooks": [noting]}}
+
+    devices = [edits(name) for name in (*map(str, range(8)), "all")]
+    description = {"cdiVersion": "0.3.0", "kind": "nvidia.com/gpu", "devices": devices}
+    CDI.mkdir(exist_ok=True)
+    place = CDI / "vbisect-test.json"
+    place.write_text(json.dumps(description))
+    try:
+        yield seen
+    finally:
+        place.unlink()
+
+
+@pytest.mark.parametrize(
+    ("options", "given"),
+    [(("--tp", "2"), {"6", "7"}), (("--gpus", "nvidia.com/gpu=7"), {"7"})],
+)
+def test_gpus_are_given_by_cdi(
+    podman_world: ImageWorld,
+    described: Path,
+    libraries: dict[str, Path],
+    tmp_path: Path,
+    options: tuple[str, ...],
+    given: set[str],
+) -> None:
+    """Those that are the user's, by Podman's own API: its Docker one would give none."""
+    (tmp_path / "state").write_text("".join(device(f"GPU-{n}") + "\n" for n in range(8)))
+    words = podman_world.words("88.1", "88.2", "--model", "tiny:qwen2", "--device", "cuda")
+    own = ("--confidence", "0.6", "--memory", "4GB", "--json", "--fresh", *options)
+    driver = {
+        "LD_LIBRARY_PATH": str(libraries["today"]),
+        "STANDIN_NVML": str(tmp_path / "state"),
+        "CUDA_VISIBLE_DEVICES": "6,7",
+    }
+    done = podman_world.vbisect(
+        "run", *words, *own, "--results", str(podman_world.vbisect.results), **driver
+    )
+    assert done.returncode == 0, done.stderr
+    assert set(described.read_text().split()) == given
+    assert done.json["answer"]["first_after"] == "88.2"
+
+
+def test_a_gpu_that_cdi_does_not_describe_is_the_hosts_fault(
+    podman_world: ImageWorld, described: Path
+) -> None:
+    words = podman_world.words("88.1", "88.2", "--model", "tiny:qwen2", "--device", "cuda")
+    own = ("--gpus", "nvidia.com/gpu=9", "--json", "--results", str(podman_world.vbisect.results))
+    done = podman_world.vbisect("run", *words, *own)
+    assert (done.returncode, done.json["trials"]) == (4, [])
+    assert "unresolvable CDI devices nvidia.com/gpu=9" in done.json["message"]
+    assert "nvidia-ctk cdi list" in done.json["message"]

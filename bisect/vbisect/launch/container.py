@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from docker.errors import APIError, ImageNotFound
 
 from vbisect.engine.faults import engine_faults, explanation, not_started
+from vbisect.engine.product import Product
 from vbisect.errors import EngineLost, HostError
 from vbisect.launch.container_settings import (
     ContainerImage,
@@ -24,6 +26,7 @@ from vbisect.launch.container_settings import (
 )
 from vbisect.launch.diagnosis import cause_in, diagnose_exit
 from vbisect.launch.hub_cache import not_while_downloading, on_host
+from vbisect.launch.podman_container import create_with_devices, wants_devices
 from vbisect.launch.readiness import check_version, wait_until_ready
 from vbisect.launch.running_container import RunningContainer
 from vbisect.launch.server import Ended, LaunchSpec, Server
@@ -149,8 +152,11 @@ def _create(
             "name it by its Hugging Face id."
         )
     arguments = {**container_arguments(spec, image, options), **changes}
+    create = partial(engine.client.containers.create, image.id, **arguments)
+    if engine.product is Product.PODMAN and wants_devices(arguments):
+        create = partial(create_with_devices, engine.client, image.id, arguments)
     with ThreadPoolExecutor(1, thread_name_prefix="create") as pool:
-        return pool.submit(engine.client.containers.create, image.id, **arguments).result()
+        return pool.submit(create).result()
 
 
 @contextmanager
