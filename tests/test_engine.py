@@ -19,6 +19,7 @@ from standin.engine import Engine
 from vbisect.engine import connect, engine_answers
 from vbisect.engine.disk import Disk, disk_of_df, image_folders
 from vbisect.engine.images import plain_http_registries
+from vbisect.engine.product import Product, identity_of
 from vbisect.errors import EngineLost
 from vbisect.run.prepare import passed_over
 
@@ -157,6 +158,19 @@ def test_permission_denied(tmp_path: Path) -> None:
             text = refused(f"unix://{tmp_path}/docker.sock")
     assert "Permission denied." in text
     assert "docker group" in text
+
+
+def test_podman_has_a_name_that_lasts() -> None:
+    """Its ID is another at every call; Docker's is kept, and with it what was entered under it."""
+    told = {"Name": "gpu01", "DockerRootDir": "/var/lib/containers/storage"}
+    names = {
+        identity_of(Product.PODMAN, "unix:///run/podman/podman.sock", told | {"ID": each})
+        for each in ("4eaf6a73", "0595422a")
+    }
+    assert len(names) == 1
+    elsewhere = told | {"DockerRootDir": "/home/me/.local/share/containers/storage"}
+    assert identity_of(Product.PODMAN, "unix:///run/podman/podman.sock", elsewhere) not in names
+    assert identity_of(Product.DOCKER, "unix:///x.sock", told | {"ID": "4EAF:6A73"}) == "4EAF:6A73"
 
 
 @contextmanager

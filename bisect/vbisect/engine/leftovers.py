@@ -42,7 +42,9 @@ def remove_leftovers(engine: Engine, run_dir: Path | None = None) -> int:
     """
     with engine_faults(engine.title):
         found = engine.client.containers.list(all=True, filters={"label": RUN}, ignore_removed=True)
-        return sum(_remove(container) for container in found if _is_left_over(container, run_dir))
+        return sum(
+            _remove(engine, container) for container in found if _is_left_over(container, run_dir)
+        )
 
 
 def remove_volumes(engine: Engine) -> list[str]:
@@ -62,7 +64,7 @@ def remove_volumes(engine: Engine) -> list[str]:
     return removed
 
 
-def _remove(container: Container) -> bool:
+def _remove(engine: Engine, container: Container) -> bool:
     """Remove a container; ``False`` when somebody else was quicker."""
     try:
         container.remove(force=True, v=True)
@@ -73,7 +75,7 @@ def _remove(container: Container) -> bool:
             raise HostError(
                 f"The container {container.short_id}, left by a killed run, cannot be removed: "
                 f"{one_line(explanation(error))}. Remove it by hand: "
-                f"docker rm --force {container.short_id}"
+                f"{engine.product.lower()} rm --force {container.short_id}"
             ) from None
         with suppress(NotFound):  # somebody is removing it already
             container.wait(timeout=_REMOVAL_SECONDS, condition="removed")
