@@ -40,7 +40,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whatever stands on an engine or a registry is a test with containers, unless it is real."""
     for item in items:
         names = set(getattr(item, "fixturenames", ()))
-        if item.get_closest_marker("real"):
+        if item.get_closest_marker("real") or item.get_closest_marker("podman"):
             continue
         if "podman" in names:
             item.add_marker("podman")

@@ -129,6 +129,7 @@ def test_no_gpu_is_told_before_anything_is_pulled(
     assert {image.id for image in client.images.list()} == before
 
 
+@pytest.mark.podman
 def test_a_podman_that_can_start_nothing_is_told_of_after_two_releases(
     tmp_path: Path, registry: LocalRegistry
 ) -> None:
