@@ -139,6 +139,7 @@ def test_a_podman_that_can_start_nothing_is_told_of_after_two_releases(
         image_world(tmp_path, registry, podman, RELEASES) as made,
     ):
         done = made.vbisect.run(*made.words("88.0", "88.3", "--confidence", "0.6"))
+        assert done.returncode == 4, done.stderr
         assert (done.returncode, done.json["status"]) == (4, "failed"), done.stderr
         assert "88.0 and 88.3 were skipped for the same reason" in done.json["message"]
         assert "error setting rlimit type 7" in done.json["message"]
