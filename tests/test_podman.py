@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,28 @@ def test_an_image_whose_history_cannot_be_read_counts_with_its_size(
         assert found is not None
         assert found.size == image.attrs["Size"] > len(layer.data)
         assert store.present_layers() >= {base_layer().diff_id, layer.diff_id}
+
+
+def test_what_is_there_can_be_asked_while_images_go(
+    podman: Podman, registry: LocalRegistry, client: docker.DockerClient
+) -> None:
+    """Podman fails at times to list images, or to look at one, while it removes one."""
+    family = ImageFamily(registry, "others/going")
+    family.push("88.9", Behaviour(), padding_bytes=1_000_000)
+    name = family.reference("v88.9")
+
+    def come_and_go() -> None:
+        for _ in range(6):
+            client.images.pull(name)
+            client.images.remove(name)
+
+    with connect(podman.url) as engine, ThreadPoolExecutor(1) as pool:
+        store, going = ImageStore(engine), pool.submit(come_and_go)
+        while not going.done():
+            store.names()
+            store.find(name)
+        going.result()
+        assert store.find(name) is None
 
 
 def test_podman_is_called_by_its_name(podman_world: ImageWorld, podman: Podman) -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from docker.errors import APIError, ImageNotFound, NotFound
 from pydantic import BaseModel, ConfigDict
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_fixed
 
 from vbisect.builds.ledger import Ledger
 from vbisect.engine.faults import engine_faults
 from vbisect.registry import commit_of
+
+_ATTEMPTS = 5
+_PAUSE_SECONDS = 0.2
 
 if TYPE_CHECKING:
     from docker.models.images import Image
@@ -58,7 +62,7 @@ class ImageStore:
         """The image called ``reference``, ``repository:tag`` or ``repository@sha256:…``."""
         with engine_faults(self._engine.title):
             try:
-                image = self._engine.client.images.get(reference)
+                image = _steadily(self._engine.client.images.get, reference)
             except ImageNotFound:
                 return None
             return self._described(image, reference)
@@ -75,7 +79,7 @@ class ImageStore:
         """The newest image vbisect built for a release."""
         labels = [f"vbisect.version={version}", f"vbisect.device={device}", "vbisect.built"]
         with engine_faults(self._engine.title):
-            found = self._engine.client.images.list(filters={"label": labels})
+            found = _steadily(self._engine.client.images.list, filters={"label": labels})
             found = [image for image in found if image.tags]
             if not found:
                 return None
@@ -85,7 +89,7 @@ class ImageStore:
     def names(self) -> frozenset[str]:
         """What the images there are called, or were called when vbisect pulled them."""
         with engine_faults(self._engine.title):
-            found = self._engine.client.api.images()
+            found = _steadily(self._engine.client.api.images)
         digests = {name for image in found for name in image["RepoDigests"] or ()}
         tags = {name for image in found for name in image["RepoTags"] or ()}
         pulled = {e.reference for name, e in self.ledger.entries().items() if name in digests}
@@ -130,7 +134,7 @@ class ImageStore:
         """Every image by its id, with its names by digest."""
         with engine_faults(self._engine.title):
             # the SDK's own list looks at each image, and fails when one goes meanwhile
-            found = self._engine.client.api.images()
+            found = _steadily(self._engine.client.api.images)
         return {str(image["Id"]): list(image["RepoDigests"] or ()) for image in found}
 
     def _described(self, image: Image, reference: str) -> LocalImage:
@@ -162,7 +166,7 @@ class ImageStore:
         with self._lock:
             if identity not in self._layers:
                 with engine_faults(self._engine.title), suppress(ImageNotFound, NotFound):
-                    whole = self._engine.client.images.get(identity)
+                    whole = _steadily(self._engine.client.images.get, identity)
                     names: Sequence[str] = whole.attrs["RootFS"].get("Layers") or ()
                     self._layers[identity] = self._sized(whole, names)
             return self._layers.get(identity, {})
@@ -176,3 +180,21 @@ class ImageStore:
         except APIError:  # Podman 4.3 fails where a step has no date
             return dict.fromkeys(layers, 0) | dict.fromkeys(layers[-1:], int(image.attrs["Size"]))
         return dict(zip(layers, [*sizes, *([0] * len(layers))], strict=False))
+
+
+def _steadily(ask: Callable[..., Any], *words: Any, **more: Any) -> Any:
+    """What an engine says of its images, asked again where it failed.
+
+    While one of them is removed, Podman answers with an error of its own (500, seen with 4.3).
+    """
+    attempts = Retrying(
+        retry=retry_if_exception(_failed_itself),
+        stop=stop_after_attempt(_ATTEMPTS),
+        wait=wait_fixed(_PAUSE_SECONDS),
+        reraise=True,
+    )
+    return attempts(ask, *words, **more)
+
+
+def _failed_itself(error: BaseException) -> bool:
+    return isinstance(error, APIError) and error.status_code == 500
