@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import time
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -41,7 +44,7 @@ def listed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def tell(nightly: object = (), **distributions: object) -> None:
         def list_versions(
-            name: str, *, pre: bool = False, index: str | None = None, timeout: float = 90
+            name: str, *, pre: bool = False, index: str | None = None, **_: object
         ) -> tuple[Version, ...]:
             answer = nightly if index else distributions.get(name.replace("-", "_"), ())
             if isinstance(answer, Exception):
@@ -223,6 +226,13 @@ def test_a_nightly_that_is_known_already_is_one_candidate(listed: Callable[..., 
     assert versions("0.10.0", "nightly", both) == ["0.10.0", "0.10.1.1", "0.11.0.dev12+gdef"]
 
 
+@pytest.fixture
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A cache of the test's own."""
+    monkeypatch.setenv("VBISECT_CACHE_DIR", str(tmp_path))
+    return tmp_path
+
+
 def answering(
     monkeypatch: pytest.MonkeyPatch, code: int = 0, out: object = "", err: str = ""
 ) -> None:
@@ -232,12 +242,14 @@ def answering(
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
 
 
+@pytest.mark.usefixtures("cache")
 def test_listings_are_sorted_as_versions(monkeypatch: pytest.MonkeyPatch) -> None:
     """pip lists newest first and as text."""
     answering(monkeypatch, out={"versions": ["0.10.0", "0.9.0", "0.9.0.1"]})
     assert list(map(str, index.list_versions("vllm"))) == ["0.9.0", "0.9.0.1", "0.10.0"]
 
 
+@pytest.mark.usefixtures("cache")
 @pytest.mark.parametrize(
     ("broken", "told"),
     [
@@ -292,3 +304,40 @@ def test_a_listing_that_fails_is_told_in_one_line(
     with pytest.raises(IndexUnavailable) as failed:
         index.list_versions("vllm")
     assert len(str(failed.value).splitlines()) == 1
+
+
+def test_a_listing_holds_for_an_hour(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    """It takes pip a second of each command; with other settings pip is asked again."""
+
+    def listed(**asked: bool) -> list[str]:
+        return [str(version) for version in index.list_versions("vllm", **asked)]
+
+    answering(monkeypatch, out={"versions": ["0.9.0"]})
+    assert listed() == ["0.9.0"]
+    answering(monkeypatch, out={"versions": ["0.9.0", "0.10.0"]})
+    assert listed() == ["0.9.0"]
+    assert listed(pre=True) == ["0.9.0", "0.10.0"]
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/other")
+    assert listed() == ["0.9.0", "0.10.0"]
+    monkeypatch.delenv("PIP_INDEX_URL")
+    assert listed() == ["0.9.0"]
+    an_hour_ago = time.time() - 3600
+    for kept in (cache / "hour").iterdir():
+        os.utime(kept, (an_hour_ago, an_hour_ago))
+    assert listed() == ["0.9.0", "0.10.0"]
+    answering(monkeypatch, out={"versions": ["0.11.0"]})
+    assert listed(anew=True) == listed() == ["0.11.0"]
+    for kept in (cache / "hour").iterdir():
+        kept.write_text("torn")
+    assert listed() == ["0.11.0"]
+
+
+def test_a_release_that_is_named_is_looked_for_anew(
+    monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
+    """It may have been published within the hour."""
+    answering(monkeypatch, out={"versions": ["0.9.0"]})
+    known_releases()
+    answering(monkeypatch, out={"versions": ["0.9.0", "0.10.0"]})
+    assert known_releases(named=["v0.9.0", "latest"]).newest.version == "0.9.0"
+    assert known_releases(named=["0.9.0", "0.10.0"]).newest.version == "0.10.0"

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 import re
 import subprocess
+import sys
+from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
 
+from vbisect.hour_cache import keep, recall
 from vbisect.processes import pip_command
 from vbisect.text import one_line
 
@@ -30,14 +35,52 @@ class IndexUnavailable(Exception):
 
 
 def list_versions(
-    distribution: str, *, pre: bool = False, index: str | None = None, timeout: float = 90
+    distribution: str,
+    *,
+    pre: bool = False,
+    index: str | None = None,
+    timeout: float = 90,
+    anew: bool = False,
 ) -> tuple[Version, ...]:
     """Every version pip can see for this platform, oldest first.
 
     pip itself does the listing (``pip index versions --json``), so the user's index settings,
     certificates and proxies apply. ``index`` replaces the configured index; ``timeout`` is in
-    seconds. Raises ``IndexUnavailable``.
+    seconds. A listing holds for an hour, unless pip's settings change or it is asked ``anew``.
+    Raises ``IndexUnavailable``.
     """
+    question = ("pip index", distribution, str(pre), index or "", *_settings())
+    known = None if anew else recall(question)
+    if isinstance(known, list):
+        return tuple(sorted(_parse(str(text)) for text in known))
+    listed = _ask(distribution, pre=pre, index=index, timeout=timeout)
+    keep(question, [str(version) for version in listed])
+    return listed
+
+
+def _settings() -> list[str]:
+    """What pip's answer depends on: its variables, its files and the interpreter.
+
+    https://pip.pypa.io/en/stable/topics/configuration/#location
+    """
+    home = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+    above = (os.environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(os.pathsep)
+    files = [
+        *(f"{folder}/pip/pip.conf" for folder in (*above, home)),
+        *("/etc/pip.conf", "~/.pip/pip.conf", f"{sys.prefix}/pip.conf"),
+        os.environ.get("PIP_CONFIG_FILE", ""),
+    ]
+    variables = (f"{k}={v}" for k, v in os.environ.items() if k.upper().startswith("PIP_"))
+    changed = []
+    for name in files:
+        try:
+            changed.append(f"{name} {Path(name).expanduser().stat().st_mtime_ns}")
+        except (OSError, RuntimeError):
+            continue
+    return [*sorted(variables), *changed, sys.prefix, platform.python_version()]
+
+
+def _ask(distribution: str, *, pre: bool, index: str | None, timeout: float) -> tuple[Version, ...]:
     command = pip_command("index", "versions", distribution, "--json")
     command += ["--disable-pip-version-check", "--no-input", "--ignore-requires-python"]
     command += ["--retries", "1"]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from packaging.version import Version
+from packaging.version import InvalidVersion, Version
 
 from vbisect.releases.catalogue import catalogue
 from vbisect.releases.index import TO_CHECK, IndexUnavailable, list_versions
@@ -30,14 +30,31 @@ class KnownReleases:
         return (stable or self.releases)[-1]
 
 
-def known_releases(*, pre: bool = False) -> KnownReleases:
+def known_releases(*, pre: bool = False, named: Collection[str] = ()) -> KnownReleases:
     """Every release the configured package index lists, from 0.7.3 on, with the wheels it has.
 
-    Without an index the shipped catalogue answers, and the warnings say so.
+    A listing holds for an hour, unless it lacks one of the versions ``named``. Without an index the
+    shipped catalogue answers, and the warnings say so.
     """
+    known = _listed(pre=pre, anew=False)
+    lacks = {version for text in named if (version := _version(text))} - {
+        Version(release.version) for release in known.releases
+    }
+    return _listed(pre=pre, anew=True) if lacks and known.source != "catalogue" else known
+
+
+def _version(text: str) -> Version | None:
+    try:
+        return Version(text)
+    except InvalidVersion:  # as nightly and latest are
+        return None
+
+
+def _listed(*, pre: bool, anew: bool) -> KnownReleases:
     with ThreadPoolExecutor(2) as pool:
         listings = {
-            device: pool.submit(list_versions, device.distribution, pre=pre) for device in Device
+            device: pool.submit(list_versions, device.distribution, pre=pre, anew=anew)
+            for device in Device
         }
         try:
             versions = listings[Device.CUDA].result()

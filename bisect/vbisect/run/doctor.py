@@ -236,7 +236,7 @@ def _registry(engine: Engine, repository: ImageReference) -> Finding:
 
 def _package_index(device: Device) -> Finding:
     try:
-        versions = list_versions(device.distribution)
+        versions = list_versions(device.distribution, anew=True)
     except IndexUnavailable as error:
         return Finding(
             "package index",

@@ -5,9 +5,9 @@ One HEAD request for a model's ``config.json``, read as huggingface_hub does: wh
 (https://github.com/huggingface/huggingface_hub/blob/main/src/huggingface_hub/utils/_http.py,
 ``hf_raise_for_status``). It is not asked where servers would not ask, or ask somebody else: for a
 model that is a folder or in the hub's cache, offline, with ModelScope, or where ``--env`` decides
-for some versions only, or on the way there. What servers may not meet – a mirror's own answers,
-another network than that of containers, an engine elsewhere with its own cache and token – is told
-and stops nothing.
+for some versions only, or on the way there; nor again within an hour of a yes. What servers may not
+meet – a mirror's own answers, another network than that of containers, an engine elsewhere with its
+own cache and token – is told and stops nothing.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from vbisect.connections import (
 )
 from vbisect.engine.address import engine_address
 from vbisect.errors import HostError
+from vbisect.hour_cache import keep, recall
 from vbisect.launch import effective_environment
 from vbisect.launch.hub_cache import folder_of, hub_cache
 from vbisect.run.hub import HUB, hub_token
@@ -115,12 +116,16 @@ def _ask(model: str, environment: Mapping[str, str]) -> tuple[bool, str]:
     if token and not can_be_token(token):
         return False, ""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
+    question = ("hub access", endpoint, model, token)
+    if recall(question) is not None:
+        return False, ""
     try:
         host = urlsplit(endpoint).hostname or endpoint
         answer = _head(f"{endpoint}/{model}/resolve/main/config.json", headers, host)
     except (httpx.InvalidURL, httpx.UnsupportedProtocol, ValueError):
         return False, "HF_ENDPOINT is no address, so that the hub was not asked for it."
     if answer.status < 400 or answer.code in _THERE:
+        keep(question, True)
         return False, ""
     if answer.code == "GatedRepo":
         lacking = "your token has no access to it" if token else "no HF_TOKEN is set"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -85,10 +86,14 @@ def prepare(options: RunOptions) -> RunSettings:
         host = engine.identity if engine else host_identity()
         device = choose_device(options.device, engine)
         docker = docker_settings(docker_options, device, engine.product) if engine else None
+        # beside the model, which may take its time too
+        beside = stack.enter_context(ThreadPoolExecutor(1))
+        ends = (options.start, options.end)
+        listing = beside.submit(known_releases, pre=options.pre, named=ends)
         asked_model = default_model(device) if options.model is None else options.model
         model = resolve_model(asked_model, device, options.skeleton)
         control = _control(options, model, device)
-        known = known_releases(pre=options.pre)
+        known = listing.result()
         nightlies: Nightlies = NightlyWheels(device)
         if engine is not None and docker is not None:
             registry = stack.enter_context(Registry(plain_http=plain_http_registries(engine)))
