@@ -266,10 +266,9 @@ def test_the_next_images_come_while_one_is_tested(
         (tmp_path / "part").write_text(f"{0 if passes else 1}\n")
         (tmp_path / "part").rename(tmp_path / version)
 
-    def begun() -> str | None:
-        """The version of a download that has begun and is far from its end."""
-        coming = ((v, e) for v, layer in layers.items() for e in proxy.seen(layer))
-        return next((v for v, e in coming if not e.ended and 0 < e.sent < e.size / 2), None)
+    def coming(version: str) -> bool:
+        """Whether the download of a version has begun and is far from its end."""
+        return any(not e.ended and 0 < e.sent < e.size / 2 for e in proxy.seen(layers[version]))
 
     low, middle, high = VERSIONS[0], VERSIONS[5], VERSIONS[-1]
     say(low, False)
@@ -280,16 +279,17 @@ def test_the_next_images_come_while_one_is_tested(
         *("run", "--from", low, "--to", high, *CPU, "--results", docked.results, *words),
         *("--", "sh", "-c", f'{wait_for}; exit $(cat "$f")'),
     )
-    # both that may be tested next, and then something of what may come after those
-    nexts = (VERSIONS[3], VERSIONS[7])
-    assert wait(lambda: all(whole(proxy.seen(layers[version])) for version in nexts), 90)
-    assert wait(begun, 60)
-    needless = begun()
+    assert wait(lambda: whole(proxy.seen(layers[middle])), 90)
+    proxy.rate_each = MIB / 2
+    # both that may be tested next
+    needless, needed = VERSIONS[3], VERSIONS[7]
+    assert wait(lambda: coming(needless), 60)
+    assert wait(lambda: coming(needed), 60)
     proxy.rate_each = SLOW
-    assert needless is not None
-    assert needless not in nexts
+    begun = {version for version, layer in layers.items() if proxy.seen(layer)}
+    assert begun == {low, middle, high, needless, needed}, "nothing of what may come after those"
     [download] = proxy.seen(layers[needless])
-    fixed = VERSIONS[1] if needless > middle else VERSIONS[6]
+    fixed = VERSIONS[6]
     assert "trial_finished" not in [e["event"] for e in events(started.run_dir) if middle in str(e)]
     for version in set(VERSIONS) - {low, high}:
         say(version, VERSIONS.index(version) >= VERSIONS.index(fixed))

@@ -28,11 +28,16 @@ class Shortfall:
 
 @dataclass
 class DiskBudget:
-    """``limit`` is what vbisect's images may take, in bytes; ``None`` for no limit."""
+    """``limit`` is what vbisect's images may take, in bytes; ``None`` for no limit.
+
+    ``usual`` is a large image before any was seen, in compressed bytes.
+    """
 
     limit: int | None
+    usual: int = 0
     _unpacked: float = field(default=USUAL_UNPACKED)
     _seen: bool = False
+    _largest: int = 0
 
     def unpacked(self, compressed: int, bytes_on_disk: int) -> None:
         """Learn from an image that has been pulled; the largest ratio seen is reckoned with."""
@@ -41,10 +46,28 @@ class DiskBudget:
             self._unpacked = max(self._unpacked, ratio) if self._seen else ratio
             self._seen = True
 
+    def there(self, bytes_on_disk: int) -> None:
+        """Learn from an image that is on the disk how large they are."""
+        self._largest = max(self._largest, bytes_on_disk)
+
+    @property
+    def ample(self) -> int:
+        """Bytes that pulling an image takes in the worst case, as long as no more is known of it.
+
+        Twice what the largest one took, and of none, what a large one does.
+        """
+        if not self._largest:
+            return self.taken_by(self.usual)
+        return int(2 * self._largest * (1 + 1 / self._unpacked))
+
     def needed(self, layers: Mapping[str, int], present: Collection[str]) -> int:
         """Bytes that pulling ``layers`` (diff id → compressed bytes) takes where ``present`` are
         there: the engine keeps what it downloads until it is unpacked."""
-        return int(missing(layers, present) * (1 + self._unpacked))
+        return self.taken_by(missing(layers, present))
+
+    def taken_by(self, compressed: int) -> int:
+        """Bytes that pulling so many compressed ones takes."""
+        return int(compressed * (1 + self._unpacked))
 
     def room(
         self,

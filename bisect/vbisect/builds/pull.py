@@ -73,6 +73,7 @@ class Pull:
         self.name = name
         self.last_sign = time.monotonic()
         self._layers: dict[str, tuple[int, bool]] = {}  # bytes so far, whether still downloading
+        self._sizes: dict[str, int] = {}  # of those layers of which bytes have come
         self._fetched: set[str] = set()
         self._opened: Future[requests.Response] = Future()
         self._given_up: type[Exception] | None = None
@@ -82,6 +83,16 @@ class Pull:
     def done_bytes(self) -> int:
         """Compressed bytes that have come so far."""
         return sum(count for count, _ in list(self._layers.values()))
+
+    @property
+    def known_bytes(self) -> int:
+        """Compressed bytes of those layers that the engine has begun to download."""
+        return sum(list(self._sizes.values()))
+
+    @property
+    def measured(self) -> bool:
+        """Whether these are all there are to come."""
+        return self.announced and {*self._layers} <= {*self._sizes} | self._fetched
 
     @property
     def downloading(self) -> bool:
@@ -173,11 +184,12 @@ class Pull:
         layer, status = str(event.get("id", "")), str(event.get("status", ""))
         count, _ = self._layers.get(layer, (0, False))
         if status == "Downloading":
-            current = event.get("progressDetail", {}).get("current")
-            self._layers[layer] = (int(current or count), True)
+            detail = event.get("progressDetail", {})
+            self._layers[layer] = (int(detail.get("current") or count), True)
+            self._sizes[layer] = max(int(detail.get("total") or 0), self._layers[layer][0])
             self._fetched.discard(layer)  # it came damaged
         elif status in ("Download complete", "Verifying Checksum", "Extracting", "Pull complete"):
-            self._layers[layer] = (count, False)
+            self._layers[layer] = (self._sizes.get(layer, count), False)
             self._fetched.add(layer)
         elif status in ("Pulling fs layer", "Waiting"):
             self._layers[layer] = (count, False)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from vbisect.builds.image_store import LocalImage
 from vbisect.builds.pull import Pull
-from vbisect.registry import ImageReference, RemoteImage
+from vbisect.registry import RemoteImage
 
 
 class ImageRequest(BaseModel):
@@ -34,33 +34,41 @@ class PullState(Enum):
 
 @dataclass
 class PullJob:
-    """One image that is wanted: ``begun`` by the monotonic clock, ``missing`` compressed bytes to
-    come, ``needed`` bytes on disk as reckoned."""
+    """One image that is wanted: ``begun`` by the monotonic clock, ``name`` by digest,
+    ``repository@sha256:…``, once that is known, ``usual`` compressed bytes of an image that is
+    pulled, ``needed`` bytes on disk as reckoned.
+
+    ``remote`` is what it is made of, as far as somebody ``asks_more`` than the engine's own
+    question to the registry tells: each counts there.
+    """
 
     request: ImageRequest
     begun: float = field(default_factory=time.monotonic)
     given_up: threading.Event = field(default_factory=threading.Event)
     state: PullState = PullState.RESOLVING
+    name: str | None = None
+    asks_more: bool = False
     remote: RemoteImage | None = None
     pull: Pull | None = None
-    missing: int = 0
+    come: int = 0
+    missing: int | None = None
+    usual: int = 0
     needed: int = 0
     image: LocalImage | None = None
     error: Exception | None = None
 
     @property
-    def name(self) -> str | None:
-        """What it is called by digest, ``repository@sha256:…``, once that is known."""
-        found = self.remote or self.image
-        if found is None:
-            return None
-        return str(ImageReference.parse(found.reference).with_digest(found.digest))
+    def layers(self) -> dict[str, int]:
+        """Compressed bytes by diff id, as far as they are known."""
+        return self.remote.layer_sizes if self.remote else {}
 
     @property
-    def layers(self) -> dict[str, int]:
-        """Compressed bytes by diff id."""
-        assert self.remote is not None
-        return self.remote.layer_sizes
+    def size(self) -> int:
+        """Compressed bytes that it takes to have it, as far as can be told; 0: not at all."""
+        if self.missing is not None:
+            return self.missing
+        known = self.pull.known_bytes if self.pull else 0
+        return max(known, self.come if self.image else self.usual)
 
     @property
     def to_come(self) -> bool:
@@ -72,9 +80,9 @@ class PullJob:
         """The share, in [0, 1], of its missing bytes that has come."""
         if self.image is not None:
             return 1.0
-        if self.pull is None or not self.missing:
+        if self.pull is None or not self.size:
             return 0.0
-        return min(self.pull.done_bytes / self.missing, 1.0)
+        return min(self.pull.done_bytes / self.size, 1.0)
 
     def cancel(self) -> None:
         """Give it up, wherever it is."""

@@ -69,9 +69,9 @@ class PullWatch:
         if time.monotonic() - self._said < _SAY_SECONDS:
             return
         shares = [
-            f"{job.request.version} {gigabytes(job.pull.done_bytes)} of {gigabytes(job.missing)}"
+            f"{job.request.version} {gigabytes(job.pull.done_bytes)} of {gigabytes(job.size)}"
             for job in active
-            if job.pull is not None
+            if job.pull is not None and job.size
         ]
         if shares:
             self._said = time.monotonic()

@@ -14,14 +14,15 @@ from contextlib import contextmanager, suppress
 from itertools import count, takewhile
 from typing import TYPE_CHECKING
 
-from vbisect.builds.disk import DiskBudget, Shortfall, missing
+from vbisect.builds.disk import DiskBudget, Shortfall, missing, taken
 from vbisect.builds.image_store import ImageStore, LocalImage
+from vbisect.builds.in_vain import pays
 from vbisect.builds.pull import Pull, PullCancelled, PullFailed, PullStalled, Trouble
 from vbisect.builds.pull_job import ImageRequest, PullJob, PullState
 from vbisect.builds.pull_watch import PullWatch, gigabytes
 from vbisect.errors import Cancelled, EngineLost, HostError
 from vbisect.reasons import SkipReason, Untestable
-from vbisect.registry import RemoteImage
+from vbisect.registry import ImageReference, RemoteImage
 
 if TYPE_CHECKING:
     from vbisect.engine.connection import Engine
@@ -37,8 +38,12 @@ _HELD_SECONDS = 10.0
 _CLOSE_SECONDS = 10.0
 
 
-Resolve = Callable[[ImageRequest, threading.Event], LocalImage | RemoteImage]
-"""Finds an image on the engine, else in its registry; raises ``Untestable`` or ``HostError``."""
+Resolve = Callable[[ImageRequest, threading.Event], LocalImage | RemoteImage | str]
+"""Finds an image on the engine, else its name by digest in its registry, and what it is made of
+where that had to be known. Raises ``Untestable`` or ``HostError``."""
+
+Describe = Callable[[ImageRequest, str], RemoteImage]
+"""Asks the registry what an image is made of, by its name; raises ``Untestable``, ``HostError``."""
 
 
 class Pulls:
@@ -49,6 +54,7 @@ class Pulls:
         engine: Engine,
         store: ImageStore,
         resolve: Resolve,
+        describe: Describe,
         budget: DiskBudget,
         *,
         stall_seconds: float,
@@ -60,6 +66,7 @@ class Pulls:
         self._engine = engine
         self._store = store
         self._resolve = resolve
+        self._describe = describe
         self._budget = budget
         self._stall_seconds = stall_seconds
         self._wait_turn = wait_turn
@@ -69,6 +76,10 @@ class Pulls:
         self._wanted: list[ImageRequest] = []
         self._awaited: Counter[ImageRequest] = Counter()
         self._keep: list[ImageRequest] = []
+        self._of_use = 0
+        self._used: set[ImageRequest] = set()
+        self._come: Counter[ImageRequest] = Counter()  # bytes of each that came, also in vain
+        self._sizes: dict[ImageRequest, int] = {}
         self._pulled: dict[ImageRequest, str] = {}
         self._held: dict[str, float] = {}  # since when containers are known to hold images
         self._threads: list[threading.Thread] = []
@@ -77,10 +88,16 @@ class Pulls:
         self._scheduler = threading.Thread(target=self._schedule, name="pulls", daemon=True)
         self._scheduler.start()
 
-    def expect(self, requests: Sequence[ImageRequest], keep: Sequence[ImageRequest]) -> None:
-        """Fetch ``requests`` in this order; what is on its way and not among them is given up."""
+    def expect(
+        self, requests: Sequence[ImageRequest], keep: Sequence[ImageRequest], of_use: int
+    ) -> None:
+        """Fetch ``requests`` in this order; what is on its way and not among them is given up.
+
+        The first of them, or as many as are ``of_use`` whatever comes of trials, are fetched in any
+        case, the others where not too much of all would come in vain.
+        """
         with self._change:
-            self._wanted, self._keep = list(requests), list(keep)
+            self._wanted, self._keep, self._of_use = list(requests), list(keep), of_use
             for request, job in list(self._jobs.items()):
                 if request not in self._wanted and job.state is not PullState.OVER:
                     job.cancel()
@@ -104,6 +121,7 @@ class Pulls:
             if job.error is not None:
                 del self._jobs[request]
                 raise job.error
+            self._used.add(request)
         assert job.image is not None
         return job.image
 
@@ -194,8 +212,12 @@ class Pulls:
             found = self._resolve(job.request, job.given_up)
             if isinstance(found, LocalImage):
                 job.image = found
+                pinned = ImageReference.parse(found.reference).with_digest(found.digest)
+                job.name = str(pinned)
+                self._budget.there(found.size)
             else:
-                job.remote = found
+                job.remote = found if isinstance(found, RemoteImage) else None
+                job.name = _name(found)
                 job.image = self._fetch(job)
         except Exception as error:  # raised again where the image is asked for
             job.error = error
@@ -205,7 +227,6 @@ class Pulls:
                 self._change.notify_all()
 
     def _fetch(self, job: PullJob) -> LocalImage:
-        assert job.remote is not None
         assert job.name is not None
         for attempt in count(1):
             try:
@@ -218,7 +239,9 @@ class Pulls:
         if image is None:
             raise Untestable(SkipReason.NOT_PULLABLE, f"{job.name} was pulled and is not there")
         with self._change:
-            self._budget.unpacked(job.remote.size, image.size)
+            self._budget.there(image.size)
+            if job.remote is not None:
+                self._budget.unpacked(job.remote.size, image.size)
         return image.model_copy(update={"reference": job.request.reference})
 
     def _pull_once(self, job: PullJob, name: str) -> None:
@@ -232,6 +255,9 @@ class Pulls:
             job.pull.run()
         finally:
             with self._change:
+                job.come = job.pull.done_bytes
+                self._come[job.request] += job.come
+                self._sizes[job.request] = job.come if job.pull.fetched else job.size
                 job.state, job.pull = PullState.RESOLVING, None
                 self._change.notify_all()
 
@@ -276,15 +302,23 @@ class Pulls:
             raise PullCancelled(name)
 
     def _wait_for_admission(self, job: PullJob) -> None:
-        with self._change:
-            job.state = PullState.WAITING
-            self._change.notify_all()
-            while job.state is PullState.WAITING:
-                if job.given_up.is_set():
-                    raise PullCancelled(job.request.reference)
-                if job.error is not None:
-                    raise job.error
-                self._change.wait(_TICK_SECONDS)
+        while True:
+            with self._change:
+                job.state = PullState.WAITING
+                self._change.notify_all()
+                while job.state is PullState.WAITING:
+                    if job.given_up.is_set():
+                        raise PullCancelled(job.request.reference)
+                    if job.error is not None:
+                        raise job.error
+                    if job.asks_more and job.remote is None:
+                        job.state = PullState.RESOLVING
+                        break
+                    self._change.wait(_TICK_SECONDS)
+                else:
+                    return
+            assert job.name is not None
+            job.remote = self._describe(job.request, job.name)
 
     def _schedule(self) -> None:
         with self._change:
@@ -310,6 +344,8 @@ class Pulls:
                 continue
             active = self._active()
             needed_now = request == self._wanted[0]
+            if not needed_now and not self._pays(request):
+                return
             full = sum(other.to_come for other in active) >= self._watch.lanes.allowed
             # beside a trial, another one is as good as begun: its image is not pulled ahead
             ahead = not needed_now and not self._awaited[request]
@@ -328,16 +364,46 @@ class Pulls:
             self._watch.begin_anew()
             self._change.notify_all()
 
+    def _pays(self, request: ImageRequest) -> bool:
+        """Whether an image may be pulled before it is known that a trial needs it."""
+        usual, sizes = self._usual(), {**self._sizes}
+        for each in self._wanted:
+            job = self._jobs.get(each)
+            if job is None or job.image is None:  # what was there before costs nothing
+                sizes[each] = (job.size if job else sizes.get(each)) or usual
+        return pays(
+            request,
+            wanted=self._wanted,
+            of_use=max(self._of_use, 1),
+            used=self._used,
+            begun={*self._come, *(job.request for job in self._active())},
+            come=self._come,
+            sizes=sizes,
+        )
+
+    def _usual(self) -> int:
+        """Compressed bytes of an image as large as those that came so far; 1 before any did."""
+        on_their_way = (job.size for job in self._jobs.values())
+        return max((*self._sizes.values(), *on_their_way), default=0) or 1
+
     def _make_room(self, job: PullJob, active: list[PullJob], *, needed_now: bool) -> bool:
         """Whether the image fits by now, after removing less useful ones.
 
         Raises ``HostError`` when the image that is needed now never will.
         """
         own = self._store.own()
+        if job.remote is None:
+            limit, ample = self._budget.limit, self._budget.ample
+            if limit is None or taken(own) + self._reserved(active) + ample <= limit:
+                job.usual = max(self._sizes.values(), default=0)
+                return True
+            job.asks_more = True
+            self._change.notify_all()
+            return False
         # what only vbisect's images have may go with them, all else stays
         others = self._store.present_layers() - {layer for it in own.values() for layer in it}
         others |= {layer for other in active for layer in other.layers}
-        reserved = sum(other.needed for other in active)
+        reserved = self._reserved(active)
         order = self._least_useful_first(own, job, needed_now=needed_now)
         held: list[str] = []
         while True:
@@ -361,6 +427,15 @@ class Pulls:
         job.missing = missing(job.layers, others.union(*left))
         job.needed = found.needed
         return True
+
+    def _reserved(self, active: Iterable[PullJob]) -> int:
+        """Bytes on disk that pulls under way take, as far as they are known."""
+        reserved = 0
+        for job in active:
+            measured = job.pull is not None and job.pull.measured
+            unknown = self._budget.taken_by(job.size) if measured else self._budget.ample
+            reserved += job.needed if job.remote else unknown
+        return reserved
 
     def _evict(self, name: str) -> bool:
         """Remove an image for the sake of another; not one that a container holds."""
@@ -404,3 +479,10 @@ class Pulls:
         for request, job in list(self._jobs.items()):
             if job.state is PullState.OVER and job.name == name:
                 del self._jobs[request]
+
+
+def _name(found: RemoteImage | str) -> str:
+    """What an image in a registry is called by digest."""
+    if isinstance(found, str):
+        return found
+    return str(ImageReference.parse(found.reference).with_digest(found.digest))

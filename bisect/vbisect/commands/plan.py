@@ -52,13 +52,15 @@ def plan_lines(plan: Plan) -> list[str]:
     ]
     if plan.download_worst is not None and plan.download_mean is not None:
         lines += [
-            f"downloads:  {_gb(plan.download_worst)} at most, "
-            f"{_gb(plan.download_mean)} on average, beside pulls that are given up",
+            f"downloads:  {_gb(plan.download_worst)} at most, {_gb(plan.download_mean)} on "
+            f"average; {_gb(plan.in_vain_worst or 0)} of it may come ahead in vain",
             f"disk:       {_gb(plan.disk_worst or 0)} at most once unpacked; "
             f"{_free(plan)}{_budget(plan)}",
         ]
     else:
         lines.append("downloads:  not known beforehand")
+    if plan.allowance is not None:
+        lines.append(f"allowance:  {plan.allowance}; the run takes {plan.pulls_worst} at most")
     at_once = f" with {plan.jobs} servers at once" if plan.jobs > 1 else ""
     lines += [
         f"time:       {_minutes(plan.seconds_worst)} at most, {_minutes(plan.seconds_mean)} on "

@@ -13,6 +13,7 @@ from types import TracebackType
 from pydantic import BaseModel
 
 from vbisect.errors import HostError
+from vbisect.registry.allowance import Allowance, allowance_in
 from vbisect.registry.answer import Answer, ImageMissing, nonsense, query_of
 from vbisect.registry.auth import Authenticator, refusal
 from vbisect.registry.documents import ACCEPT, Descriptor, ImageConfig, Manifest
@@ -47,6 +48,7 @@ class Registry:
         patience: Patience = PATIENCE,
     ) -> None:
         self._transport = Transport(plain_http, on_wait, patience)
+        self._allowances: dict[str, Allowance] = {}
         self._authenticator = Authenticator(self._transport, plain_http)
 
     def __enter__(self) -> Registry:
@@ -61,6 +63,13 @@ class Registry:
     ) -> None:
         """Close every connection."""
         self._transport.close()
+
+    def allowance(self, registry: str) -> Allowance | None:
+        """What is left of the pulls that ``registry`` allows, by its latest answer about an image.
+
+        ``None`` where it has told nothing of it.
+        """
+        return self._allowances.get(registry)
 
     def digest(self, reference: ImageReference) -> str | None:
         """What the tag points at now; ``None`` when there is no such tag or repository.
@@ -170,6 +179,8 @@ class Registry:
             proof = self._authenticator.answer(answer, registry, repository, proof)
             if proof is not None:
                 answer = self._send(method, address, registry, proof)
+        if (left := allowance_in(answer)) is not None and not answer.foreign:
+            self._allowances[registry] = left
         if answer.status in (401, 403):
             raise refusal(registry, repository)
         if answer.status not in (200, 404):

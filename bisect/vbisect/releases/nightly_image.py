@@ -10,7 +10,7 @@ from datetime import datetime
 from packaging.version import Version
 
 from vbisect.errors import HostError, UsageError
-from vbisect.registry import ImageMissing, ImageReference, Registry
+from vbisect.registry import ImageMissing, ImageReference, Registry, known_image
 from vbisect.registry.reference import DOCKER_HUB
 from vbisect.releases.image_tags import listed
 from vbisect.releases.nightly_version import nightly_version
@@ -75,7 +75,7 @@ class NightlyImages:
 
     def _pinned(self, nightly: str, known: KnownReleases) -> Release:
         tag = self._prefix + nightly
-        image = self._registry.image(self._repository.with_tag(tag), self._platform)
+        image = known_image(self._registry, self._repository.with_tag(tag), self._platform)
         commit = image.commit
         if (named := self._commit_in(tag)) is not None:
             commit = named

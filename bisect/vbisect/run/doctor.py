@@ -23,6 +23,7 @@ from vbisect.errors import HostError
 from vbisect.paths import cache_root, host_identity, with_tilde
 from vbisect.reasons import ADVICE, SkipReason
 from vbisect.registry import ImageReference, Registry
+from vbisect.registry.reference import login_command
 from vbisect.releases import Device, IndexUnavailable, catalogue
 from vbisect.releases.cuda import listed_branches, usual_requirement
 from vbisect.releases.fitness import (
@@ -43,6 +44,8 @@ from vbisect.run.host import gpu_host, gpu_line
 
 _UNPACKED_BYTES = 28e9
 """A recent image of vLLM for CUDA, unpacked (25–29 GB)."""
+
+_FEW_PULLS = 15
 
 
 class Verdict(StrEnum):
@@ -74,7 +77,7 @@ def findings(device: Device, docker_host: str | None, image_repo: str | None) ->
             yield _engine(engine)
             yield from _gpu(device, engine)
             yield _disk(engine)
-            yield _registry(engine, repository)
+            yield from _registry(engine, repository)
     except HostError as error:
         yield Finding(
             "engine",
@@ -216,22 +219,34 @@ def _disk(engine: Engine) -> Finding:
     return Finding("disk", Verdict.OK, found)
 
 
-def _registry(engine: Engine, repository: ImageReference) -> Finding:
+def _registry(engine: Engine, repository: ImageReference) -> Iterator[Finding]:
     newest = repository.with_tag(f"v{max(catalogue(), key=Version)}")
     try:
         with Registry(plain_http=plain_http_registries(engine)) as registry:
             digest = registry.digest(newest)
             there = digest is not None or registry.has(repository)
+            allowance = registry.allowance(newest.registry)
     except HostError as error:
-        return Finding("registry", Verdict.LIMITED, str(error), "Local images still work.")
+        yield Finding("registry", Verdict.LIMITED, str(error), "Local images still work.")
+        return
     if not there:
         told = f"it answers, and has no repository {repository}"
-        return Finding("registry", Verdict.LIMITED, told, "See --image-repo.")
+        yield Finding("registry", Verdict.LIMITED, told, "See --image-repo.")
+        return
     if digest is None:
-        return Finding(
+        yield Finding(
             "registry", Verdict.LIMITED, f"it answers, and has no {newest}", "See --image-repo."
         )
-    return Finding("registry", Verdict.OK, f"it has {newest}")
+    else:
+        yield Finding("registry", Verdict.OK, f"it has {newest}")
+    if allowance is not None:
+        few = allowance.left < _FEW_PULLS
+        yield Finding(
+            "allowance",
+            Verdict.LIMITED if few else Verdict.OK,
+            f"{allowance} at {newest.registry}",
+            f"A run pulls about ten images; `{login_command(newest.registry)}` raises the limit.",
+        )
 
 
 def _package_index(device: Device) -> Finding:

@@ -21,7 +21,7 @@ from vbisect.engine.images import plain_http_registries, platform_of
 from vbisect.errors import HostError
 from vbisect.launch import Limited, effective_environment
 from vbisect.reasons import SkipReason, Untestable
-from vbisect.registry import ImageMissing, ImageReference, Registry, RemoteImage
+from vbisect.registry import ImageMissing, ImageReference, Registry, RemoteImage, known_image
 from vbisect.registry.reference import DOCKER_HUB
 from vbisect.registry.retry import Patience
 from vbisect.releases import Device, Release
@@ -97,6 +97,13 @@ def image_refusal(
     return refusal(image_needs(version, image.variables, given), host)
 
 
+def tells_by_itself(settings: RunSettings, host: Host, version: str, image: str) -> bool:
+    """Whether only an image's own configuration tells if ``host`` can run it."""
+    if settings.try_all or settings.device is Device.CPU or not (host.driver or host.cards):
+        return False
+    return _official(settings, version, image) is None
+
+
 def _unfit_wheels(settings: RunSettings, host: Host) -> dict[str, Untestable]:
     given = {v: effective_environment(settings.variables, v) for v in settings.versions}
     needs = [wheel_needs(v, settings.device, given[v]) for v in settings.versions]
@@ -152,16 +159,21 @@ def _with_images(
 
 def _needs(settings: RunSettings, release: Release, image: str, ask: _Ask) -> Needs | None:
     """What an image asks: by the catalogue where it is official, else by its configuration."""
+    known = _official(settings, release.version, image)
+    found = ask(image) if known is None else None
     given = effective_environment(settings.variables, release.version)
-    reference, usual = ImageReference.parse(image), f"v{release.version}"
-    official = reference.name == default_image_repo(Device.CUDA)
-    if official and (reference.tag or "").startswith(usual):
-        variant = str(reference.tag).removeprefix(usual).removeprefix("-")
-        known = official_needs(release.version, variant, given)
-        if known is not None:
-            return known
-    found = ask(image)
-    return image_needs(release.version, found.variables, given) if found else None
+    return image_needs(release.version, found.variables, given) if found else known
+
+
+def _official(settings: RunSettings, version: str, image: str) -> Needs | None:
+    """What an official image asks by the catalogue, ``None`` for any other."""
+    reference, usual = ImageReference.parse(image), f"v{version}"
+    if reference.name != default_image_repo(Device.CUDA):
+        return None
+    if not (reference.tag or "").startswith(usual):
+        return None
+    variant = str(reference.tag).removeprefix(usual).removeprefix("-")
+    return official_needs(version, variant, effective_environment(settings.variables, version))
 
 
 def _variant_of(docker: DockerSettings, release: Release, ask: _Ask) -> str | None:
@@ -213,7 +225,7 @@ def _asking(docker: DockerSettings) -> Iterator[_Ask]:
             if reference.registry in silent:
                 return None
             try:
-                return registry.image(reference, wanted)
+                return known_image(registry, reference, wanted)
             except ImageMissing:
                 return None
             except HostError:

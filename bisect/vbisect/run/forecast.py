@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from vbisect.builds.in_vain import MOST_IN_VAIN
 from vbisect.run.rehearsal import Rehearsal, Stage, rehearse
 from vbisect.search import Change, Outcome
 from vbisect.search.cuts import Weighing
@@ -22,12 +23,19 @@ Truth = Mapping[int, Outcome]
 
 @dataclass(frozen=True)
 class Forecast:
-    """Boots, bytes and seconds: the most a run takes, and what it takes on average."""
+    """Boots, bytes and seconds: the most a run takes, and what it takes on average.
+
+    ``vain_most`` and ``vain_mean`` are bytes that come beside those, ahead of trials that then do
+    not take place; ``builds_most`` are those to fetch, such ones included.
+    """
 
     boots_most: int
     boots_mean: float
     bytes_most: float
     bytes_mean: float
+    vain_most: float
+    vain_mean: float
+    builds_most: int
     seconds_most: float
     seconds_mean: float
 
@@ -58,14 +66,26 @@ def foresee(stage: Stage, size: Callable[[Sequence[int]], float]) -> Forecast:
         whole = sum(weight for weight, _ in usual)
         return sum(weight * of(rehearsal) for weight, rehearsal in usual) / whole
 
+    most_bytes = _most_bytes(stage, every, builds, size)
+    most_in_vain = 0.0 if stage.aim.sweep else MOST_IN_VAIN
     return Forecast(
         boots_most=boots,
         boots_mean=average(lambda rehearsal: rehearsal.boots),
-        bytes_most=_most_bytes(stage, every, builds, size),
+        bytes_most=most_bytes,
+        vain_most=most_in_vain * most_bytes,
+        vain_mean=most_in_vain and average(lambda it: _share_in_vain(it) * size(it.booted)),
+        builds_most=int(builds * (1 + most_in_vain)),
         bytes_mean=average(lambda rehearsal: size(rehearsal.booted)),
         seconds_most=seconds,
         seconds_mean=average(lambda rehearsal: rehearsal.seconds),
     )
+
+
+def _share_in_vain(rehearsal: Rehearsal) -> float:
+    """Of what is needed, the share that comes in vain beside it: one build for each trial of which
+    it is not known beforehand that it takes place, as the ends and the first between them are."""
+    builds = len(rehearsal.booted)
+    return min(MOST_IN_VAIN, max(0, builds - 3) / builds) if builds else 0.0
 
 
 def _most_bytes(

@@ -22,6 +22,7 @@ from vbisect.registry import (
     ImageReference,
     Registry,
     RemoteImage,
+    known_image,
 )
 from vbisect.registry.reference import DOCKER_HUB
 from vbisect.releases.image_tags import listed
@@ -68,7 +69,8 @@ class Plan(BaseModel):
 
     Sizes in bytes, times in seconds; ``None`` where nobody can tell beforehand. ``missing`` were
     never published, ``unfit`` says which cannot run here and why, ``counted`` count as earlier runs
-    tested them and need no boot then. ``fetch``,
+    tested them and need no boot then. ``download_…`` hold what may come in vain, and
+    ``allowance`` is what the registry still allows, where it tells. ``fetch``,
     ``boot`` (with a control model: of both servers) and ``request`` are reckoned with, and
     ``learnt_from`` is the number of trials on this host that tell so.
     """
@@ -86,6 +88,8 @@ class Plan(BaseModel):
     boots_mean: float
     download_worst: int | None
     download_mean: int | None
+    in_vain_worst: int | None
+    pulls_worst: int
     disk_worst: int | None
     disk_free: int | None
     disk_budget: int | None
@@ -95,6 +99,7 @@ class Plan(BaseModel):
     boot: float
     request: float
     learnt_from: int
+    allowance: str | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -124,16 +129,18 @@ def make_plan(settings: RunSettings, results: Path) -> Plan:
         )
     with connect(settings.docker.host) as engine:
         notes: tuple[str, ...] = ()
+        allowance = None
         try:
-            downloads = _downloads(settings, engine, unfit)
+            downloads, allowance = _downloads(settings, engine, unfit)
             sizes_known = settings.docker.build != "always"
         except HostError as error:
             downloads = {v: Download(version=v, unfit=unfit.get(v)) for v in settings.versions}
             notes, sizes_known = (f"The registry could not be asked: {error}",), False
         disk = engine.disk()
-    return _reckon(
+    plan = _reckon(
         settings, times, downloads, disk, counted=counted, sizes_known=sizes_known, notes=notes
     )
+    return plan.model_copy(update={"allowance": allowance})
 
 
 def _counted(settings: RunSettings, results: Path) -> tuple[str, ...]:
@@ -148,7 +155,8 @@ def _counted(settings: RunSettings, results: Path) -> tuple[str, ...]:
 
 def _downloads(
     settings: RunSettings, engine: Engine, unfit: Mapping[str, str]
-) -> dict[str, Download]:
+) -> tuple[dict[str, Download], str | None]:
+    """What each candidate would fetch, and what is left of the pulls its registry allows."""
     assert settings.docker is not None
     docker, host = settings.docker, host_of(settings)
     build = docker.build
@@ -179,7 +187,7 @@ def _downloads(
             if str(reference) in listed:
                 return Download(version=version, layers={digest: listed[str(reference)]})
             try:
-                image = registry.image(reference.with_digest(digest), platform)
+                image = known_image(registry, reference.with_digest(digest), platform)
             except ImageMissing:
                 return Download(version=version, missing=True)
             if refused := image_refusal(settings, host, version, image):
@@ -190,8 +198,10 @@ def _downloads(
             return Download(version=version, share=min(share, 0.99), layers=layers)
 
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            found = pool.map(ask, settings.versions)
-        return {download.version: download for download in found}
+            found = {download.version: download for download in pool.map(ask, settings.versions)}
+        asked = ImageReference.parse(settings.docker.image_repo).registry
+        left = registry.allowance(asked)
+        return found, f"{left} at {asked}" if left else None
 
 
 def _hub_sizes(references: Iterable[ImageReference]) -> dict[str, int]:
@@ -232,6 +242,7 @@ def _reckon(
     )
     sight = foresee(stage, lambda booted: _bytes_of(downloads[versions[i]] for i in booted))
     more = _for_the_other_engine(settings, stage)
+    worst = int(sight.bytes_most + sight.vain_most)
     return Plan(
         versions=versions,
         testable=len(stage.testable),
@@ -241,9 +252,11 @@ def _reckon(
         unfit=unfit,
         boots_worst=(sight.boots_most + more.boots) * in_a_trial,
         boots_mean=round(sight.boots_mean * in_a_trial, 1),
-        download_worst=int(sight.bytes_most) if sizes_known else None,
-        download_mean=int(sight.bytes_mean) if sizes_known else None,
-        disk_worst=int(sight.bytes_most * USUAL_UNPACKED) if sizes_known else None,
+        download_worst=worst if sizes_known else None,
+        download_mean=int(sight.bytes_mean + sight.vain_mean) if sizes_known else None,
+        pulls_worst=sight.builds_most,
+        in_vain_worst=int(sight.vain_most) if sizes_known else None,
+        disk_worst=int(worst * USUAL_UNPACKED) if sizes_known else None,
         disk_free=disk.free if disk else None,
         disk_budget=settings.docker.disk_budget if settings.docker else None,
         seconds_worst=int(sight.seconds_most + more.seconds),

@@ -6,7 +6,7 @@ answers. Nothing here does I/O, reads a clock or draws random numbers, and nothi
 another part of vbisect.
 """
 
-from vbisect.search.ahead import likely_after
+from vbisect.search.ahead import leads_on, likely_after
 from vbisect.search.boot import BootContext, boot_context, judge_boot
 from vbisect.search.boundary import Boundary, Conclusion, Verdict
 from vbisect.search.conclusion import conclude_seen
@@ -50,6 +50,7 @@ __all__ = [
     "flaky",
     "is_over",
     "judge_boot",
+    "leads_on",
     "likely_after",
     "next_picks",
     "open_range",

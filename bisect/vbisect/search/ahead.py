@@ -41,6 +41,14 @@ def likely_after(
     yield from _new(likely, _after_skips(aim, seen, costs, jobs))
 
 
+def leads_on(aim: Aim, seen: Seen, costs: Costs | None = None, *, jobs: int = 1) -> bool:
+    """Whether something not yet tested comes next whatever the running trials pass or fail."""
+    return all(
+        any(pick not in then.outcomes for pick in next_picks(aim, then, costs, free=jobs))
+        for then in _endings(aim, seen)
+    )
+
+
 def _new(known: dict[int, None], picks: Iterable[int]) -> Iterator[int]:
     """Those of ``picks`` not ``known`` so far, which are from now on."""
     for pick in picks:

@@ -33,9 +33,9 @@ from vbisect.launch.inherited import (
 )
 from vbisect.processes import end_orphans
 from vbisect.reasons import SkipReason, Untestable
-from vbisect.registry import ImageMissing, ImageReference, Registry, RemoteImage
+from vbisect.registry import ImageMissing, ImageReference, Registry, RemoteImage, known_image
 from vbisect.releases import Device, Release
-from vbisect.run.fit import host_of, image_refusal
+from vbisect.run.fit import host_of, image_refusal, tells_by_itself
 from vbisect.run.host import host_facts
 from vbisect.run.image_builds import ImageBuilds
 from vbisect.run.records import Build
@@ -52,11 +52,14 @@ _STEADY_SECONDS = 3.0
 
 _KEPT_FREE = 0.1
 
+_LARGE = {Device.CUDA: 15 * 10**9, Device.CPU: 25 * 10**8}
+"""Compressed bytes of a large image before any was seen: vLLM's for CUDA have 9 to 12 GB."""
+
 
 class DockerRuntime:
     """One engine and its images, for one run."""
 
-    lookahead = 4
+    lookahead = 2
 
     def __init__(self, settings: RunSettings, run_dir: Path, say: Say) -> None:
         assert settings.docker is not None
@@ -90,10 +93,11 @@ class DockerRuntime:
             self._pulls = self._stack.enter_context(self._open_pulls())
             self._stack = self._stack.pop_all()
 
-    def expect(self, releases: Sequence[Release], keep: Sequence[Release]) -> None:
+    def expect(self, releases: Sequence[Release], keep: Sequence[Release], *, of_use: int) -> None:
         self._pulls.expect(
             [self._request(release) for release in releases],
             [self._request(release) for release in keep],
+            of_use,
         )
 
     def fetch(self, release: Release, given_up: threading.Event) -> Fetched:
@@ -189,7 +193,8 @@ class DockerRuntime:
             self.engine,
             self._store,
             self._resolve,
-            DiskBudget(self._budget()),
+            self._describe,
+            DiskBudget(self._budget(), _LARGE[self._settings.device]),
             stall_seconds=self._docker.pull_timeout,
             wait_turn=lambda name: self._registry.digest(ImageReference.parse(name)),
             say=self._say,
@@ -224,7 +229,7 @@ class DockerRuntime:
 
     def _resolve(
         self, request: ImageRequest, given_up: threading.Event
-    ) -> LocalImage | RemoteImage:
+    ) -> LocalImage | RemoteImage | str:
         """The image by what its tag points at now; built where that was asked for."""
         if self._docker.build == "always":
             return self._built(request, given_up)
@@ -247,8 +252,14 @@ class DockerRuntime:
         local = self._store.find(str(pinned))
         if local is not None:
             return local.model_copy(update={"reference": request.reference})
+        if tells_by_itself(self._settings, self._host, request.version, request.reference):
+            return self._describe(request, str(pinned))
+        return str(pinned)
+
+    def _describe(self, request: ImageRequest, name: str) -> RemoteImage:
+        """What an image is made of, by its name; each answer may count as a pull, like its own."""
         try:
-            remote = self._registry.image(pinned, self._platform)
+            remote = known_image(self._registry, ImageReference.parse(name), self._platform)
         except ImageMissing as missing:
             raise Untestable(SkipReason.NOT_PUBLISHED, str(missing)) from None
         refused = image_refusal(self._settings, self._host, request.version, remote)

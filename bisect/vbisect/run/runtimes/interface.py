@@ -59,10 +59,12 @@ class Runtime(Protocol):
     stops_beside: bool
     """Whether a server may still be stopping while the next one boots."""
 
-    def expect(self, releases: Sequence[Release], keep: Sequence[Release]) -> None:
+    def expect(self, releases: Sequence[Release], keep: Sequence[Release], *, of_use: int) -> None:
         """Fetch ``releases`` beside other work, in this order; give up what is not among them.
 
-        ``keep`` are builds that may be needed again, the more useful first.
+        So many of them are sure to be ``of_use``: what is under trial, which comes first, and of
+        the rest as many as will be tested whichever those are. ``keep`` are builds that may be
+        needed again, the more useful first.
         """
         ...
 

@@ -39,7 +39,7 @@ class VenvRuntime:
         self._held = ExitStack()
         self._expected: list[Release] = []
 
-    def expect(self, releases: Sequence[Release], keep: Sequence[Release]) -> None:
+    def expect(self, releases: Sequence[Release], keep: Sequence[Release], *, of_use: int) -> None:
         """Environments are not counted against a disk budget, so all are kept."""
         self._expected = list(releases)
 
