@@ -92,3 +92,35 @@ def test_little_comes_in_vain_and_each_manifest_once(
     assert set(asked.values()) == {1}
     assert all("sha256:" in path for path in asked), "by digest"
     assert len(asked) <= len(pulled) + 2, "those given up before a byte of them came"
+
+
+def test_what_the_registry_still_allows_is_told(
+    docked: Vbisect, words: tuple[str, ...], images: ImageFamily, proxy: RegistryProxy
+) -> None:
+    """As Docker Hub tells it with each answer; any other registry tells nothing."""
+
+    def tell(left: int) -> None:
+        headers = {
+            "docker-content-digest": images.digests["v0.33.0"],
+            "ratelimit-limit": "100;w=21600",
+            "ratelimit-remaining": f"{left};w=21600",
+        }
+        proxy.fail(r"/manifests/v0\.33\.0$", 200, headers=headers)
+
+    repository = words[words.index("--image-repo") + 1]
+    doctor = ("doctor", *CPU, "--image-repo", repository)
+    assert "allowance" not in docked(*doctor).stdout
+    tell(76)
+    assert f"allowance: 76 of 100 pulls in 6 h left at {proxy.host}\n" in docked(*doctor).stdout
+    tell(3)
+    said = docked(*doctor).stdout
+    assert f"limited  allowance: 3 of 100 pulls in 6 h left at {proxy.host}\n" in said
+    assert f"`docker login {proxy.host}` raises the limit" in said
+
+    few = ("plan", *CPU, *words, "--from", "0.32.0", "--results", docked.results)
+    assert "allowance" not in docked(*few).stdout
+    tell(76)
+    said = docked(*few).stdout
+    assert (
+        f"allowance:  76 of 100 pulls in 6 h left at {proxy.host}; the run takes 3 at most" in said
+    )

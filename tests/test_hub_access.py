@@ -95,6 +95,19 @@ def one_line(done: Done, code: int) -> str:
     return done.stderr
 
 
+def test_a_hub_that_said_yes_is_not_asked_again(vbisect: Vbisect, hub: HubApi) -> None:
+    """Within the hour; a no may have become a yes."""
+    asked = ("plan", "--device", "cpu", "--from", "81.0", "--to", "81.7", "--model")
+    for _ in range(2):
+        assert vbisect(*asked, "org/open").returncode == 0
+        assert vbisect(*asked, "org/gated").returncode == 4
+    heads = [line.split("/")[2] for line in hub.asked if line.startswith("vbisect HEAD")]
+    assert sorted(heads) == ["gated", "gated", "open"]
+    assert vbisect(*asked, "org/open", HF_TOKEN=hub.token).returncode == 0
+    heads = [line.split("/")[2] for line in hub.asked if line.startswith("vbisect HEAD")]
+    assert sorted(heads) == ["gated", "gated", "open", "open"], "who asks is another"
+
+
 def test_a_model_that_the_hub_refuses_is_told_at_once(vbisect: Vbisect, hub: HubApi) -> None:
     """Nothing was installed and no run directory made; who has the token may have the model."""
     before = sum(vbisect.index.requests.values())

@@ -87,6 +87,8 @@ def test_no_run_takes_more_boots_than_foretold(stage: Stage, data: st.DataObject
     assert round(told.seconds_mean, 6) <= told.seconds_most
     builds = min(told.boots_most, len(stage.testable))
     assert len(set(took)) * GIGABYTE <= told.bytes_most <= builds * GIGABYTE
+    assert told.vain_mean <= told.vain_most <= told.bytes_most / 2
+    assert told.vain_most == (0 if stage.aim.sweep else told.bytes_most / 2)
 
 
 @settings(max_examples=25)

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from vbisect.files import Below, write_whole
+from vbisect.files import Below, remove_below, write_whole
 from vbisect.paths import cache_root
 
 _SECONDS = 3600.0
+_NAME = re.compile("[0-9a-f]{64}")
 _LARGEST = 16 * 1024 * 1024  # bytes
 
 
@@ -36,8 +38,9 @@ def keep(question: Sequence[str], answer: Any) -> None:
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         for other in path.parent.iterdir():
-            if not _new(time.time() - other.stat().st_mtime):
-                other.unlink(missing_ok=True)
+            ours = _NAME.fullmatch(other.name)
+            if ours and not _new(time.time() - other.lstat().st_mtime):
+                remove_below(path.parent, other.name)
         write_whole(path, json.dumps(answer))
 
 

@@ -30,7 +30,7 @@ def time_alone(engine: str, image: str, model: str) -> Alone:
     began = time.monotonic()
     docker("pull", "--quiet", image)
     pulled = time.monotonic()
-    words = ("--model", model, "--host", "0.0.0.0", "--port", "8000")
+    words = ("--model", model, "--load-format", "dummy", "--host", "0.0.0.0", "--port", "8000")
     server = docker("run", "--detach", "--publish", "127.0.0.1::8000", image, *words)
     body = {"model": model, "token_ids": [10, 11, 12], "sampling_params": {"n": 4}}
     url = f"http://{docker('port', server, '8000/tcp')}"

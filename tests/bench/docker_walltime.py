@@ -1,34 +1,36 @@
 """How much sooner vbisect answers than ``git bisect run`` with a shell script, on the same images.
 
-Both search the 51 stand-in images of vLLM 0.7.3 to 0.33.0 for the release that fixed a bug. The
-servers are ready ``BOOT_SECONDS`` after their process has started; a failing one always returns a
-single choice, so that one request is enough for either. Each search meets the same engine (a
-private dockerd that downloads ``--downloads`` layers at once: six, as the README advises; its own
-default is three) without images but for the base layer that all share: none of the 51 is there when
-it is cold, the same third when it is warm.
+One server against one server. Both search the 51 stand-in images of vLLM 0.7.3 to 0.33.0 for the
+release that fixed a bug. The servers are ready ``BOOT_SECONDS`` after their process has started; a
+failing one always returns a single choice, so that one request is enough for either. Each search
+meets the same engine (a private dockerd that downloads ``--downloads`` layers at once: six, as the
+README advises; its own default is three) without images but for the base layer that all share: none
+of the 51 is there when it is cold, the same third when it is warm. Weights are no part of it.
 
 The registry is behind a proxy that limits every connection to ``RATE`` bytes a second, as nginx's
 ``limit_rate`` and CDNs do; an image is one layer of ``PADDING`` bytes, so that pulling one takes
-about twice a boot, and several pulls at once do not slow each other down. On the shared line the
-same rate is the limit of all connections together.
+about twice a boot, and several pulls at once do not slow each other down.
 
-The peer (``git_bisect``) is what a capable user writes: pull, start, look every half second
-whether the server is ready, ask once, remove. ``git bisect`` is told its two ends; vbisect tests
-them. The ratios are against that, and beside them (``checked``) against the same after a check of
-both ends, which is what vbisect's answer stands on. vbisect has ``--jobs`` servers at once (six, as
-on a host with eight GPUs), and beside that (``one``) a single one as the peer has.
+The peer (``git_bisect``) is what a capable user writes: pull, start, look every half second whether
+the server is ready, ask once, remove. Two races:
 
-``critical`` is the wall time of the vbisect with one server over what ``ideal_schedule`` makes of
-its own trials with as many connections as the engine has, and with the times that one pull and one
-boot with its request take when ``docker`` alone does them, measured here. ``shared_line_ratio`` is
-the wall time of a vbisect that pulls nothing ahead over that of vbisect as it is, on the shared
-line: about 1 or more says that pulling ahead does no harm there.
+- ``loop`` is ``git bisect run`` as it is: its ends are told, nothing is confirmed. Against it runs
+  vbisect with a confidence that boots each release once; it tests both ends.
+- ``certain`` is the same with what vbisect's answer stands on: both ends tested, both neighbours of
+  the change booted twice. Against it runs vbisect as it is by default.
 
-Prints its figures, and last one JSON line: ``{"cold_ratio", "warm_ratio", "critical_path_ratio",
-…}``, medians over the truths. It runs as root, for the dockerd, with the interpreter that has
-vbisect installed.
+Of each truth the peer and vbisect go first in turn. ``bound`` is what no one can be faster than who
+boots what that vbisect booted one after the other: one pull (none where the first is there), and
+then boots without any wait in between, as ``docker`` alone takes for them. ``bytes`` is what came
+from the registry over what the images tested have, ``GETs`` how many manifests were asked for, and
+how many images were pulled.
 
-    python tests/bench/docker_walltime.py [--truths N] [--jobs N] [--downloads N]
+Prints its figures, and last one JSON line, medians over the truths: ``cold_ratio`` loop over
+vbisect, ``cold_ratio_same_certainty`` certain over vbisect, ``warm_ratio`` the same with a third of
+the images there, ``critical_path_ratio`` vbisect over its bound, ``bytes_ratio`` over all runs. It
+runs as root, for the dockerd, with the interpreter that has vbisect installed.
+
+    python tests/bench/docker_walltime.py [--truths N] [--downloads N] [--rate BYTES]
         [--scratch DIRECTORY]
 """
 
@@ -49,13 +51,10 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
-from vbisect.search import Outcome
-
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.docker_alone import Alone, time_alone
 from bench.git_bisect import GitBisect
-from bench.ideal_schedule import ideal_seconds
 from driving import Vbisect, events
 from standin.base import base_layer
 from standin.behaviour import Behaviour
@@ -71,42 +70,66 @@ RATE = 850_000
 SEED = 17
 MODEL = "standin/model"
 VBISECT = [
-    *("--runtime", "docker", "--device", "cpu", "--model", MODEL, "--json"),
-    *("--endpoint", "generate", "--n", "4", "--confidence", "0.5", "--fresh"),
+    *("--runtime", "docker", "--device", "cpu", "--model", MODEL, "--json", "--jobs", "1"),
+    *("--endpoint", "generate", "--n", "4", "--fresh", "--serve-arg", "--load-format dummy"),
 ]
-AS_IT_IS = ["-m", "vbisect"]
-PULLING_NOTHING_AHEAD = [
-    "-c",
-    "from vbisect.shell import main\n"
-    "from vbisect.run.runtimes.docker import DockerRuntime\n"
-    "DockerRuntime.lookahead = 0\n"
-    "main()",
-]
+EACH_ONCE = ("--confidence", "0.5")
 
 
 @dataclass(frozen=True)
-class Row:
-    """What one truth came to; times in seconds."""
+class Ours:
+    """One run of vbisect: seconds, those of its bound, bytes that came and that were needed."""
 
-    peer: float
+    seconds: float
+    bound: float
+    came: int
+    needed: int
+    gets: int
+    """Manifests that were asked for."""
+    pulled: int
+    """Images of which anything came."""
+
+
+@dataclass(frozen=True)
+class Theirs:
+    """The peer: seconds of the search, of both ends, of both neighbours once more."""
+
+    search: float
     ends: float
-    """What a check of both ends adds to the peer."""
-    vbisect: float
-    one: float
-    """With one server at once."""
-    ideal: float
-    """Of that."""
+    again: float
 
-    def cells(self) -> tuple[float, ...]:
-        """What is printed, in the order of ``COLUMNS``."""
-        checked = self.peer + self.ends
-        ratios = self.peer / self.vbisect, self.peer / self.one, checked / self.one
-        times = self.peer, checked, self.vbisect, self.one, self.ideal
-        return *times, *ratios, self.one / self.ideal
+    @property
+    def certain(self) -> float:
+        """All of it."""
+        return self.search + self.ends + self.again
 
 
-COLUMNS = ("peer", "checked", "vbisect", "one", "ideal", "ratio", "one", "checked", "critical")
-RATIO, ONE, CHECKED, CRITICAL = 5, 6, 7, 8
+@dataclass(frozen=True)
+class Race:
+    """One truth, with some images there; ``once`` boots each release once."""
+
+    state: str
+    fixed: str
+    theirs: Theirs
+    once: Ours
+    ours: Ours
+
+    def line(self) -> str:
+        """What is printed of it."""
+        theirs, runs = self.theirs, (self.once, self.ours)
+        cells = [theirs.search, self.once.seconds, theirs.search / self.once.seconds]
+        cells += [theirs.certain, self.ours.seconds, theirs.certain / self.ours.seconds]
+        cells += [run.seconds / run.bound for run in runs]
+        cells += [run.came / max(1, run.needed) for run in runs]
+        gets = "  ".join(f"{run.gets:3}/{run.pulled:<3}" for run in runs)
+        numbers = "".join(f"{cell:9.2f}" for cell in cells)
+        return f"{self.state:5} {self.fixed:9}{numbers}  {gets}{os.getloadavg()[0]:6.1f}"
+
+
+COLUMNS = (
+    *("loop", "vbisect", "ratio", "certain", "vbisect", "ratio"),
+    *("bound", "bound", "bytes", "bytes"),
+)
 
 
 @dataclass(frozen=True)
@@ -114,9 +137,8 @@ class Bench:
     """Both sides, and the images of one truth in a throttled registry."""
 
     engine: Engine
-    downloads: int
-    jobs: int
     proxy: RegistryProxy
+    rate: float
     git: GitBisect
     vbisect: Vbisect
     images: str
@@ -130,44 +152,29 @@ class Bench:
         """What the user's script is told."""
         return {"DOCKER_HOST": self.engine.url, "IMAGES": self.images, "MODEL": MODEL}
 
-    def measure(self, cached: Collection[int], alone: Alone) -> Row:
-        """Search with images ``cached`` at first, in both ways."""
-        with throttled(self.proxy, each=RATE):
-            self._have_only(cached)
-            ends = self.git.check_ends(self.env)
-            self._have_only(cached)
-            peer, found = self.git.search(self.env)
-            assert found == f"v{self.versions[self.truth]}", found
-            self._have_only(cached)
-            ours, _ = self._run(jobs=self.jobs)
-            self._have_only(cached)
-            one, trials = self._run()
-        ideal = ideal_seconds(
-            len(self.versions),
-            trials,
-            cached=cached,
-            pull_seconds=alone.pull,
-            trial_seconds=alone.boot,
-            connections=self.downloads,
-        )
-        return Row(peer, ends, ours, one, ideal)
-
-    def on_a_shared_line(self) -> tuple[float, float]:
-        """Seconds that vbisect takes there without pulling ahead, and as it is."""
-        with throttled(self.proxy, total=RATE):
-            self._have_only(())
-            without, _ = self._run(PULLING_NOTHING_AHEAD)
-            self._have_only(())
-            return without, self._run()[0]
+    def race(self, state: str, cached: Collection[int], alone: Alone, *, first: bool) -> Race:
+        """Search with images ``cached`` at first, in both ways; the peer ``first`` or last."""
+        with throttled(self.proxy, each=self.rate):
+            theirs = self._theirs(cached) if first else None
+            once = self._ours(cached, alone, EACH_ONCE)
+            ours = self._ours(cached, alone)
+            theirs = theirs or self._theirs(cached)
+        return Race(state, self.versions[self.truth], theirs, once, ours)
 
     def alone(self) -> Alone:
         """Measured on a few of the images."""
         measured = []
         for version in ("0.9.0", "0.15.0", "0.25.0"):
             self._have_only(())
-            with throttled(self.proxy, each=RATE):
+            with throttled(self.proxy, each=self.rate):
                 measured.append(time_alone(self.engine.url, f"{self.images}:v{version}", MODEL))
         return Alone(median(m.pull for m in measured), median(m.boot for m in measured))
+
+    def _theirs(self, cached: Collection[int]) -> Theirs:
+        self._have_only(cached)
+        search, found = self.git.search(self.env)
+        assert found == f"v{self.versions[self.truth]}", found
+        return Theirs(search, self.git.check_ends(self.env), self.git.check_again(found, self.env))
 
     def _have_only(self, cached: Collection[int]) -> None:
         """Make the engine have the images ``cached``, the base, and no others."""
@@ -179,17 +186,16 @@ class Bench:
             for name in sorted(wanted - {tag for i in client.images.list() for tag in i.tags}):
                 client.images.pull(name)
 
-    def _run(
-        self, how: Sequence[str] = AS_IT_IS, jobs: int = 1
-    ) -> tuple[float, list[tuple[int, Outcome]]]:
-        """Seconds that ``vbisect run`` takes, and its trials in order."""
+    def _ours(self, cached: Collection[int], alone: Alone, how: Sequence[str] = ()) -> Ours:
+        """A ``vbisect run``."""
+        self._have_only(cached)
+        self.proxy.exchanges.clear()
         ends = ("--from", self.versions[0], "--to", self.versions[-1])
         places = ("--image-repo", self.images, "--results", str(self.vbisect.results))
-        servers = ("--jobs", str(jobs))
         began = time.monotonic()
         done = subprocess.run(
-            [sys.executable, *how, "run", *ends, *VBISECT, *places, *servers],
-            env={**self.vbisect.env, "DOCKER_HOST": self.engine.url},
+            [sys.executable, "-m", "vbisect", "run", *ends, *VBISECT, *how, *places],
+            env={**self.vbisect.env, "DOCKER_HOST": self.engine.url, "HF_HUB_OFFLINE": "1"},
             capture_output=True,
             text=True,
             check=False,
@@ -198,25 +204,32 @@ class Bench:
         assert not done.returncode, done
         answer = json.loads(done.stdout)
         assert answer["answer"]["first_after"] == self.versions[self.truth], answer
-        recorded = events(Path(answer["run_dir"]))
-        records = [event["record"] for event in recorded if event["event"] == "trial_finished"]
-        return seconds, [
-            (self.versions.index(record["version"]), Outcome(record["outcome"]))
-            for record in records
+        boots = [
+            self.versions.index(event["version"])
+            for event in events(Path(answer["run_dir"]))
+            if event["event"] == "build_ready"
         ]
+        first = 0.0 if boots[0] in cached else alone.pull
+        layers = [e for e in self.proxy.seen(kind="blob", method="GET") if e.size >= PADDING]
+        return Ours(
+            seconds,
+            bound=first + len(boots) * alone.boot,
+            came=sum(e.sent for e in layers),
+            needed=len(set(boots).difference(cached)) * max((e.size for e in layers), default=0),
+            gets=len(self.proxy.seen(kind="manifest", method="GET")),
+            pulled=len({e.path for e in layers}),
+        )
 
 
 @contextlib.contextmanager
-def throttled(
-    proxy: RegistryProxy, *, each: float | None = None, total: float | None = None
-) -> Iterator[None]:
-    """Limit the proxy in the block to these bytes per second; afterwards to what was before."""
-    before = proxy.rate_each, proxy.rate_total
-    proxy.rate_each, proxy.rate_total = each, total
+def throttled(proxy: RegistryProxy, *, each: float | None = None) -> Iterator[None]:
+    """Limit each connection in the block to these bytes per second; then to what was before."""
+    before = proxy.rate_each
+    proxy.rate_each = each
     try:
         yield
     finally:
-        proxy.rate_each, proxy.rate_total = before
+        proxy.rate_each = before
 
 
 def push(registry: LocalRegistry, repository: str, versions: Sequence[str], truth: int) -> None:
@@ -239,19 +252,12 @@ def draw_truths(number: int, candidates: int) -> list[int]:
     return [drawn.randrange(*stretch) for stretch in pairwise(edges)]
 
 
-def print_row(state: str, version: str, cells: Sequence[float]) -> None:
-    """One line of the table."""
-    numbers = "".join(f"{cell:9.2f}" for cell in cells)
-    load = os.getloadavg()[0]
-    print(f"{state:5} {version:9}{numbers}{load:6.1f}", flush=True)
-
-
-def measure(options: argparse.Namespace, scratch: Path) -> dict[str, float]:
-    """Measure everything, printing it as it comes; what the last line says."""
+def measure(options: argparse.Namespace, scratch: Path) -> list[Race]:
+    """Race everything, printing it as it comes."""
     (scratch / "wheels").mkdir(parents=True)
     releases = family(scratch / "wheels")
     versions = releases.versions["vllm"]
-    rows: dict[str, list[tuple[float, ...]]] = {"cold": [], "warm": []}
+    races: list[Race] = []
     third = random.Random(SEED).sample(range(len(versions)), len(versions) // 3)
     with (
         Engine(f"--max-concurrent-downloads={options.downloads}") as engine,
@@ -264,31 +270,33 @@ def measure(options: argparse.Namespace, scratch: Path) -> dict[str, float]:
             client.images.pull(f"{proxy.host}/base:base")
         git = GitBisect(scratch, versions)
         vbisect = Vbisect(index, scratch, scratch / "cache", scratch / "runs")
-        print(f"{'fixed in':>15}", *(f"{c:>8}" for c in COLUMNS), " load", flush=True)
-        for truth in draw_truths(options.truths, len(versions)):
+        print(
+            f"{'fixed in':>15}", *(f"{c:>8}" for c in COLUMNS), "   GETs/images   load", flush=True
+        )
+        for number, truth in enumerate(draw_truths(options.truths, len(versions))):
             push(registry, f"fixed-{truth}", versions, truth)
             images = f"{proxy.host}/fixed-{truth}"
-            sizes = options.downloads, options.jobs
-            bench = Bench(engine, *sizes, proxy, git, vbisect, images, versions, truth)
+            bench = Bench(engine, proxy, options.rate, git, vbisect, images, versions, truth)
             alone = bench.alone()
             for state, cached in (("cold", []), ("warm", third)):
-                rows[state].append(bench.measure(cached, alone).cells())
-                print_row(state, versions[truth], rows[state][-1])
-        print(f"one pull {alone.pull:.2f} s, one boot with its request {alone.boot:.2f} s")
-        without, ours = bench.on_a_shared_line()
-        print(f"shared line: {without:.1f} s pulling nothing ahead, {ours:.1f} s as it is")
-    middle = {state: [median(c) for c in zip(*rs, strict=True)] for state, rs in rows.items()}
-    for state, cells in middle.items():
-        print_row(state, "median", cells)
+                races.append(bench.race(state, cached, alone, first=number % 2 == 0))
+                print(races[-1].line(), flush=True)
+            print(
+                f"      one pull {alone.pull:.2f} s, one boot with its request {alone.boot:.2f} s"
+            )
+    return races
+
+
+def figures(races: Sequence[Race]) -> dict[str, float]:
+    """What the last line says."""
+    cold, warm = ([r for r in races if r.state == state] for state in ("cold", "warm"))
+    runs = [run for race in races for run in (race.once, race.ours)]
     return {
-        "cold_ratio": middle["cold"][RATIO],
-        "warm_ratio": middle["warm"][RATIO],
-        "critical_path_ratio": median(row[CRITICAL] for rs in rows.values() for row in rs),
-        "cold_ratio_one": middle["cold"][ONE],
-        "warm_ratio_one": middle["warm"][ONE],
-        "cold_ratio_one_checked": middle["cold"][CHECKED],
-        "warm_ratio_one_checked": middle["warm"][CHECKED],
-        "shared_line_ratio": without / ours,
+        "cold_ratio": median(r.theirs.search / r.once.seconds for r in cold),
+        "warm_ratio": median(r.theirs.certain / r.ours.seconds for r in warm),
+        "cold_ratio_same_certainty": median(r.theirs.certain / r.ours.seconds for r in cold),
+        "critical_path_ratio": median(run.seconds / run.bound for run in runs),
+        "bytes_ratio": sum(run.came for run in runs) / sum(run.needed for run in runs),
     }
 
 
@@ -297,12 +305,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="vbisect against git bisect run, by the clock")
     parser.add_argument("--truths", type=int, default=5, help="how many boundaries to search for")
     parser.add_argument("--downloads", type=int, default=6, help="of the engine, at once")
-    parser.add_argument("--jobs", type=int, default=6, help="servers of vbisect at once")
+    parser.add_argument("--rate", type=float, default=RATE, help="bytes/s of each connection")
     parser.add_argument("--scratch", type=Path, help="a new directory, to keep the runs in")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="vbisect-walltime-") as temporary:
-        figures = measure(options, options.scratch or Path(temporary, "scratch"))
-    print(json.dumps({name: round(figure, 3) for name, figure in figures.items()}))
+        races = measure(options, options.scratch or Path(temporary, "scratch"))
+    gets, pulled = (sum(getattr(r.ours, what) for r in races) for what in ("gets", "pulled"))
+    print(f"GETs of manifests at the registry: {gets} for {pulled} images that were pulled")
+    print(json.dumps({name: round(figure, 3) for name, figure in figures(races).items()}))
 
 
 if __name__ == "__main__":

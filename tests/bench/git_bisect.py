@@ -14,7 +14,7 @@ CHECK = """\
 image=$IMAGES:v$(cat VERSION)
 docker pull --quiet "$image" >/dev/null || exit 125
 server=$(docker run --detach --publish 127.0.0.1::8000 "$image" \\
-    --model "$MODEL" --host 0.0.0.0 --port 8000) || exit 125
+    --model "$MODEL" --load-format dummy --host 0.0.0.0 --port 8000) || exit 125
 trap 'docker rm --force "$server" >/dev/null' EXIT
 url=http://$(docker port "$server" 8000/tcp)
 until curl --silent --fail "$url/health"; do
@@ -60,8 +60,17 @@ class GitBisect:
 
     def check_ends(self, env: Mapping[str, str]) -> float:
         """Seconds that the script takes for both ends, which ``git bisect`` takes for granted."""
+        return self._check(self._ends, env)
+
+    def check_again(self, fixed: str, env: Mapping[str, str]) -> float:
+        """Seconds that it takes for the tag ``fixed`` and the one before, which were tested."""
+        before = self._git("describe", "--tags", f"{fixed}~1").strip()
+        return self._check((before, fixed), env)
+
+    def _check(self, tags: Sequence[str], env: Mapping[str, str]) -> float:
+        """Seconds that the script takes for a broken tag and a fixed one."""
         began = time.monotonic()
-        for tag, expected in zip(self._ends, (0, 1), strict=True):
+        for tag, expected in zip(tags, (0, 1), strict=True):
             self._git("checkout", "--quiet", tag)
             done = subprocess.run(
                 [self._script], cwd=self._repository, env={**os.environ, **env}, check=False

@@ -20,6 +20,7 @@ from vbisect.connections import (
     read_whole,
 )
 from vbisect.errors import UsageError
+from vbisect.hour_cache import keep, recall
 from vbisect.launch.hub_cache import folder_of, hub_cache, hub_home, whole
 
 HUB = "https://huggingface.co"
@@ -31,13 +32,16 @@ _LARGEST_CONFIG = 4 << 20
 def hub_config(model: str, timeout: float = 30) -> dict[str, object]:
     """``config.json`` of a Hugging Face model, of its cache or as its client would ask for it.
 
-    ``timeout`` in seconds. Raises ``UsageError`` when it cannot be had or is none, ``HostError``
+    A hub's answer holds for an hour. ``timeout`` in seconds. Raises ``UsageError`` when it cannot be had or is none, ``HostError``
     for proxy or certificate settings that cannot be used.
     """
     if (cached := _cached_config(model)) is not None:
         return cached
     endpoint = (os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
     token = hub_token(os.environ)
+    question = ("configuration", endpoint, model, token)
+    if isinstance(known := recall(question), dict):
+        return known
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
         with (
@@ -57,6 +61,7 @@ def hub_config(model: str, timeout: float = 30) -> dict[str, object]:
         ) from None
     if not isinstance(config, dict):
         raise UsageError(f"--skeleton: config.json of {model} is not a model's configuration.")
+    keep(question, config)
     return config
 
 

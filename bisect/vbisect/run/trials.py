@@ -29,7 +29,7 @@ from vbisect.run.runtimes import Fetched, Runtime
 from vbisect.run.slots import Slot, SlotPool
 from vbisect.run.state import RunState
 from vbisect.run.teardown import Teardown
-from vbisect.run.times import learn
+from vbisect.run.times import Times, learn
 from vbisect.run.trial import Emit, run_trial
 from vbisect.run.weights import Weights
 from vbisect.search import (
@@ -300,8 +300,10 @@ class Trials:
         one_more = compared is not None
         if compared is None:
             following = likely_after(aim, seen, costs, jobs=settings.jobs, depth=depth)
-            one_more = leads_on(aim, seen, costs, jobs=settings.jobs)
-        ahead = islice((i for i in following if i not in on), _AHEAD * max(1, len(on)))
+            # where there is time to boot while a build comes, what may not be needed can wait
+            one_more = self._waits() or leads_on(aim, seen, costs, jobs=settings.jobs)
+        new = (index for index in following if index not in on and index not in seen.outcomes)
+        ahead = islice(new, _AHEAD * max(1, len(on)))
         self._runtime.expect(
             [settings.candidates[i] for i in (*on, *ahead)],
             self._worth_keeping(),
@@ -314,9 +316,16 @@ class Trials:
 
     def _costs(self) -> Costs:
         candidates = self._state.settings.candidates
+        return self._times_so_far().costs(candidates, self._runtime.arrived(candidates))
+
+    def _waits(self) -> bool:
+        """Whether builds take longer to come than to boot, as far as was measured."""
+        times = self._times_so_far()
+        return times.fetch > times.boot
+
+    def _times_so_far(self) -> Times:
         with self._lock:
-            times = self._times.after(self._state)
-        return times.costs(candidates, self._runtime.arrived(candidates))
+            return self._times.after(self._state)
 
     def _worth_keeping(self) -> list[Release]:
         """The tested neighbours of the change, as far as they are known."""
