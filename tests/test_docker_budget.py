@@ -157,8 +157,8 @@ def test_the_budget_holds_and_the_least_useful_image_goes_first(
     assert tuple(done.trials) == TESTED
     assert 2 * PADDING < max(watched) <= THREE
     gone = removed(done, images)
-    # those that have been tested go first, and the one farthest from the change before all others
-    assert gone[0] == "0.24.0"
+    # those that have been tested go first, and an end before all others
+    assert gone[0] in ("0.24.0", "0.31.0")
     assert gone.index("0.31.0") < [*gone, "0.27.0"].index("0.27.0")
     assert images.digests["v0.27.0"] in there.digests()
     assert there.digests() == ledger(docked)

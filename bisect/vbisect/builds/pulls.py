@@ -112,18 +112,29 @@ class Pulls:
         Raises ``Cancelled`` when it is given up.
         """
         with self._change, self._awaiting(request):
-            job = self._jobs.get(request) or self._begin(request)
-            self._change.notify_all()
-            while job.state is not PullState.OVER:
-                if given_up.is_set():
-                    raise Cancelled
-                self._change.wait(_TICK_SECONDS)
+            job = self._over(request, given_up)
+            while isinstance(job.error, PullCancelled) and not self._closed:
+                # it made way for what was needed sooner, and comes after that
+                job = self._over(request, given_up)
             if job.error is not None:
-                del self._jobs[request]
                 raise job.error
             self._used.add(request)
         assert job.image is not None
         return job.image
+
+    def _over(self, request: ImageRequest, given_up: threading.Event) -> PullJob:
+        """The job of ``request`` once it is over, one with an error forgotten; or ``Cancelled``."""
+        job = self._jobs.get(request) or self._begin(request)
+        self._change.notify_all()
+        while job.state is not PullState.OVER:
+            if given_up.is_set():
+                raise Cancelled
+            self._change.wait(_TICK_SECONDS)
+        if job.error is not None and self._jobs.get(request) is job:
+            del self._jobs[request]
+        if isinstance(job.error, PullCancelled) and given_up.is_set():
+            raise Cancelled
+        return job
 
     @contextmanager
     def _awaiting(self, request: ImageRequest) -> Iterator[None]:
