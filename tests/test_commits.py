@@ -56,6 +56,7 @@ def github(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[GitHubSe
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("PATH", str(tmp_path))  # no gh
         monkeypatch.setenv("GITHUB_API_URL", made.url)
+        monkeypatch.setenv("VBISECT_CACHE_DIR", str(tmp_path / "cache"))
         yield made
 
 
@@ -111,6 +112,19 @@ def test_they_are_asked_for_once(github: GitHubServer, tmp_path: Path) -> None:
     ask(fixed(), tmp_path)
     render("md", fixed(), tmp_path)
     assert len(github.asked) == asked
+
+
+def test_another_run_with_the_same_answer_asks_no_more(
+    github: GitHubServer, tmp_path: Path
+) -> None:
+    """Within the hour."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    for run_dir in (first, second):
+        run_dir.mkdir()
+        ask(fixed(), run_dir)
+    assert len(github.asked) == 1
+    assert read_comparisons(second) == read_comparisons(first)
+    assert read_comparisons(first)[0].complete
 
 
 def test_a_part_is_told_as_a_part(github: GitHubServer, tmp_path: Path) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from pydantic import ValidationError
+
 from vbisect.errors import VbisectError
 from vbisect.github import Comparison, GitHub, GitHubError, NotFound, Unavailable
+from vbisect.hour_cache import keep, recall
 from vbisect.run.comparisons import (
     REPOSITORY,
     KeptCommit,
@@ -34,9 +38,14 @@ def ask_commits(state: RunState, run_dir: Path, say: Callable[[str], None]) -> N
     changes = _changes(state)
     if not changes:
         return
-    earlier = {(kept.base, kept.head): kept for kept in read_comparisons(run_dir)}
-    known = [earlier.get((each.base, each.head), each) for each in _wanted(state, changes)]
+    there = read_comparisons(run_dir)
+    earlier = {(kept.base, kept.head): kept for kept in there}
+    known = [
+        earlier.get((each.base, each.head)) or _lately(each) for each in _wanted(state, changes)
+    ]
     if all(each.complete for each in known):
+        if tuple(known) != there:
+            write_comparisons(run_dir, tuple(known))
         return
     try:
         with GitHub(seconds=_SECONDS, on_wait=_never_wait) as github:
@@ -47,7 +56,26 @@ def ask_commits(state: RunState, run_dir: Path, say: Callable[[str], None]) -> N
         kept = [each if each.complete else each.model_copy(update=why) for each in known]
     if problem := next((each.problem for each in kept if each.problem), None):
         say(f"commits could not be read: {problem}")
+    for before, each in zip(known, kept, strict=True):
+        if each.complete and not before.complete:  # what lay in the directory is anybody's
+            keep(_question(each), each.model_dump(mode="json"))
     write_comparisons(run_dir, tuple(kept))
+
+
+def _lately(wanted: KeptComparison) -> KeptComparison:
+    """``wanted`` as GitHub listed all of it within the hour, if it did."""
+    try:
+        found = KeptComparison.model_validate(recall(_question(wanted)))
+    except ValidationError:
+        return wanted
+    return found.model_copy(
+        update={"last_before": wanted.last_before, "first_after": wanted.first_after}
+    )
+
+
+def _question(wanted: KeptComparison) -> tuple[str, ...]:
+    address = os.environ.get("GITHUB_API_URL", "")
+    return ("compare", address, REPOSITORY, wanted.base, wanted.head)
 
 
 def _changes(state: RunState) -> list[Answer]:
