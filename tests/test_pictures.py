@@ -57,7 +57,7 @@ def test_pictures_are_told_from_images_of_containers(tmp_path: Path) -> None:
 def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Settings are prepared from fixed releases, and models are files."""
     known = KnownReleases(releases(), "package index")
-    monkeypatch.setattr(preparing, "known_releases", lambda pre: known)
+    monkeypatch.setattr(preparing, "known_releases", lambda **_: known)
     monkeypatch.setenv("VBISECT_CACHE_DIR", str(tmp_path / "cache"))
 
 

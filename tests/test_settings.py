@@ -57,7 +57,7 @@ def offline() -> Iterator[None]:
     """Settings are prepared from fixed releases and a model that nobody looks up."""
     with pytest.MonkeyPatch.context() as patch:
         known = KnownReleases(releases(), "package index")
-        patch.setattr(preparing, "known_releases", lambda pre: known)
+        patch.setattr(preparing, "known_releases", lambda **_: known)
         patch.setattr(modelling, "resolve_model", unlooked_up)
         patch.setattr(preparing, "resolve_model", unlooked_up)
         patch.setattr(preparing, "takes_pictures", lambda model: False)

@@ -118,7 +118,7 @@ class NightlyWheels:
 
 
 def _builds(index: str) -> tuple[Version, ...]:
-    return list_versions("vllm", pre=True, index=index, timeout=_SECONDS)
+    return list_versions("vllm", pre=True, index=index, timeout=_SECONDS, anew=True)
 
 
 class _Entry(BaseModel):

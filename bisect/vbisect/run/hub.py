@@ -32,8 +32,8 @@ _LARGEST_CONFIG = 4 << 20
 def hub_config(model: str, timeout: float = 30) -> dict[str, object]:
     """``config.json`` of a Hugging Face model, of its cache or as its client would ask for it.
 
-    A hub's answer holds for an hour. ``timeout`` in seconds. Raises ``UsageError`` when it cannot be had or is none, ``HostError``
-    for proxy or certificate settings that cannot be used.
+    A hub's answer holds for an hour. ``timeout`` in seconds. Raises ``UsageError`` when it cannot
+    be had or is none, ``HostError`` for proxy or certificate settings that cannot be used.
     """
     if (cached := _cached_config(model)) is not None:
         return cached
