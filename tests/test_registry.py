@@ -44,6 +44,7 @@ from vbisect.registry import (
     hub_tags,
     is_loopback,
 )
+from vbisect.registry.allowance import allowance_in
 from vbisect.registry.answer import Answer
 from vbisect.registry.auth import Authenticator, challenges
 from vbisect.registry.credentials import Credentials, credentials_for
@@ -1249,3 +1250,23 @@ def test_what_docker_hub_does_not_have_is_missing(server: ScriptedServer) -> Non
     server.on(HUB_PATH, Reply(body="<html>"))
     with pytest.raises(HostError, match="not with a list of tags"):
         hub_tags("vllm/vllm-openai", base_url=server.url)
+
+
+@pytest.mark.parametrize(
+    ("headers", "told"),
+    [
+        (
+            {"ratelimit-limit": "100;w=21600", "ratelimit-remaining": "76;w=21600"},
+            "76 of 100 pulls in 6 h left",
+        ),
+        ({"ratelimit-remaining": "0"}, "0 pulls left"),
+        ({"ratelimit-limit": "many", "ratelimit-remaining": "3;w=21600"}, "3 pulls in 6 h left"),
+        ({"ratelimit-limit": "100;w=21600"}, "None"),
+        ({"ratelimit-remaining": "9" * 30}, "None"),
+        ({"ratelimit-remaining": "-1;w=21600"}, "None"),
+        ({}, "None"),
+    ],
+)
+def test_what_is_left_of_an_allowance_is_read(headers: dict[str, str], told: str) -> None:
+    """As Docker Hub sends it with each answer; anything else is nothing."""
+    assert str(allowance_in(Answer(200, httpx.Headers(headers), b""))) == told
