@@ -83,7 +83,7 @@ def test_little_comes_in_vain_and_each_manifest_once(
     of_use = sum(e.sent for v in tested for e in proxy.seen(layer_of(images, v)))
     came = sum(e.sent for e in blobs)
     assert of_use >= len(tested) * PADDING
-    assert came - of_use <= of_use / 2
+    assert came - of_use <= of_use / 2 + PADDING, "which an engine may take of what is given up"
     plan = json.loads(planned.stdout)
     assert came <= plan["download_worst"]
 

@@ -71,7 +71,7 @@ class Pull:
     def __init__(self, engine: Engine, name: str) -> None:
         self._engine = engine
         self.name = name
-        self.last_sign = time.monotonic()
+        self.last_sign = self._began = time.monotonic()
         self._layers: dict[str, tuple[int, bool]] = {}  # bytes so far, whether still downloading
         self._sizes: dict[str, int] = {}  # of those layers of which bytes have come
         self._fetched: set[str] = set()
@@ -83,6 +83,12 @@ class Pull:
     def done_bytes(self) -> int:
         """Compressed bytes that have come so far."""
         return sum(count for count, _ in list(self._layers.values()))
+
+    @property
+    def taken_bytes(self) -> int:
+        """What the engine takes of it in all if it ends now: a second more is under way."""
+        seconds = max(1.0, time.monotonic() - self._began)
+        return self.done_bytes + (0 if self.fetched else int(self.done_bytes / seconds))
 
     @property
     def known_bytes(self) -> int:

@@ -266,7 +266,7 @@ class Pulls:
             job.pull.run()
         finally:
             with self._change:
-                job.come = job.pull.done_bytes
+                job.come = job.pull.taken_bytes
                 self._come[job.request] += job.come
                 self._sizes[job.request] = job.come if job.pull.fetched else job.size
                 job.state, job.pull = PullState.RESOLVING, None
