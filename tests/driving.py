@@ -172,8 +172,15 @@ class Vbisect:
         return self("run", "--resume", run_dir, "--json", timeout=timeout, **env)
 
     def launch(self, *arguments: str | Path, **env: str) -> Started:
-        """Any subcommand, in the background; `env` is added to the environment."""
-        command = [sys.executable, "-m", "vbisect", *map(str, arguments)]
+        """Any subcommand, in the background; `env` is added to the environment.
+
+        A run or plan that says nothing of it has one server at a time, on whatever machine the
+        tests run: `--jobs auto` says otherwise.
+        """
+        words = [str(argument) for argument in arguments]
+        if words[:1] in (["run"], ["plan"]) and not {"--jobs", "--resume"} & set(words):
+            words[1:1] = ["--jobs", "1"]
+        command = [sys.executable, "-m", "vbisect", *words]
         self._started.append(Started(command, self.env | env, self.results))
         return self._started[-1]
 

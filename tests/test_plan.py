@@ -140,13 +140,20 @@ def test_releases_left_out_are_still_searched_around() -> None:
 
 def test_a_sweep_tests_everything_and_several_at_once_are_sooner() -> None:
     """The same builds in a fraction of the time, and the sides of the change booted again."""
-    alone = foreseen(Stage(Aim(12, sweep=True), costs(12)))
-    together = foreseen(Stage(Aim(12, sweep=True), costs(12), jobs=4))
+    alone = foreseen(Stage(Aim(12, sweep=True), costs(12, 20)))
+    together = foreseen(Stage(Aim(12, sweep=True), costs(12, 20), jobs=4))
     assert alone.boots_mean == 12 + 2
     assert alone.boots_mean <= together.boots_mean < 12 + 3
     for told in (alone, together):
         assert told.bytes_most == told.bytes_mean == 12 * GIGABYTE
     assert alone.seconds_mean > 3 * together.seconds_mean
+
+
+def test_servers_at_once_share_a_network() -> None:
+    """However many there are, all builds come through it."""
+    for jobs in (2, 12):
+        told = foreseen(Stage(Aim(12, sweep=True), costs(12), jobs=jobs))
+        assert told.seconds_mean > 12 * 480 + 150
 
 
 def test_the_time_adds_up() -> None:

@@ -47,6 +47,7 @@ SETTINGS: dict[str, tuple[Any, tuple[bool, bool]]] = {
     "unfit": ((Unfit(version=VERSION, reason=SkipReason.DRIVER_TOO_OLD, detail="old"),), NEITHER),
     "confidence": (0.99, NEITHER),
     "jobs": (4, NEITHER),
+    "jobs_asked": ("auto", NEITHER),
     "tensor_parallel": (8, BOTH),
     "slots_per_gpu": (2, BOTH),
     "host": ("elsewhere", TRIAL),

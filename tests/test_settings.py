@@ -69,10 +69,15 @@ Words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x0
 Amounts = st.floats(0.001, 1e9) | st.integers(1, 10**9)
 
 
+def prepared(options: RunOptions) -> RunSettings:
+    """The settings of a run where none was before."""
+    return preparing.prepare(options, Path("nonesuch"))
+
+
 def on_command_line(options: RunOptions) -> bool:
     """Whether every option passes vbisect's own checks."""
     try:
-        preparing.prepare(options)
+        prepared(options)
     except UsageError:
         return False
     return True
@@ -111,6 +116,7 @@ Options = st.builds(
     find=st.sampled_from(["auto", "fix", "break"]),
     sweep=st.booleans(),
     try_all=st.booleans(),
+    jobs=st.sampled_from(["auto", "1", "3"]),
     confidence=st.floats(0.5, 0.999999999),
     boot_timeout=Amounts,
 ).filter(on_command_line)
@@ -149,12 +155,12 @@ def test_settings_survive_the_file_and_the_command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: RunOptions
 ) -> None:
     """``run.toml`` is read back as it was, and the line that repeats a run means the same run."""
-    made = preparing.prepare(options)
+    made = prepared(options)
     made.write(tmp_path)
     assert RunSettings.read(tmp_path) == made
     words = shlex.split(made.replay_command())
     assert words[:2] == ["vbisect", "run"]
-    again = preparing.prepare(parsed(monkeypatch, words[1:]))
+    again = prepared(parsed(monkeypatch, words[1:]))
     moved = {"end": made.end, "notes": made.notes} if made.end == "latest" else {}
     assert again.model_copy(update={"run_id": made.run_id, **moved}) == made
 
@@ -162,7 +168,7 @@ def test_settings_survive_the_file_and_the_command_line(
 def test_a_plain_run_is_repeated_by_a_short_line() -> None:
     """What was not asked for is not in the way."""
     options = RunOptions("0.27.1", "latest", device="cpu", model="org/model")
-    assert preparing.prepare(options).replay_command() == (
+    assert prepared(options).replay_command() == (
         "vbisect run --from 0.27.1 --to 0.32.0 --runtime venv --device cpu "
         "--model org/model --endpoint chat --n 8"
     )
@@ -207,6 +213,10 @@ def test_a_moving_end_is_repeated_as_what_it_was(
         ({"max_tokens": 0}, "--max-tokens"),
         ({"request_timeout": float("nan")}, "--request-timeout"),
         ({"boot_timeout": 0}, "--boot-timeout"),
+        ({"jobs": "0"}, "--jobs 0: it must be above 0"),
+        ({"jobs": "many"}, "--jobs many: it must be a whole number, or auto"),
+        ({"jobs": "1.5"}, "--jobs 1.5: it must be a whole number, or auto"),
+        ({"jobs": "9" * 5000}, "it must be a whole number, or auto"),
         ({"endpoint": "chats"}, "--endpoint chats: choose one of chat, completions, generate"),
         ({"find": "bug"}, "--find bug"),
         (
@@ -231,9 +241,9 @@ def test_options_that_make_no_sense_are_refused(changed: dict[str, Any], words: 
     """Each in one sentence that names the option, before anything starts."""
     options = replace(RunOptions("0.27.1", "0.32.0", device="cpu"), **changed)
     with pytest.raises(UsageError, match=words):
-        preparing.prepare(options)
+        prepared(options)
 
 
 def test_versions_are_in_order() -> None:
     """The run's own record of its candidates is what the search counts by."""
-    assert preparing.prepare(RunOptions("0.27.1", "0.32.0", device="cpu")).versions == VERSIONS
+    assert prepared(RunOptions("0.27.1", "0.32.0", device="cpu")).versions == VERSIONS

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import made
 from vbisect.errors import Cancelled, HostError, UsageError
 from vbisect.releases import Device
+from vbisect.run.capacity import Capacity
 from vbisect.run.docker_settings import DockerSettings
 from vbisect.run.gpus import OUTSIDE, Gpu
 from vbisect.run.room import find_room
@@ -164,7 +165,9 @@ def test_gpus_of_a_remote_engine_are_as_they_are_asked_for(
 ) -> None:
     """They cannot be listed from here; with one server, all that is asked for is its own."""
     docker = DockerSettings(host="ssh://gpu01", image_repo="a/b", gpus=gpus)
-    slots, notes = find_room(made.settings(device=Device.CUDA, docker=docker, **sizes))
+    slots, notes = find_room(
+        made.settings(device=Device.CUDA, docker=docker, **sizes), Capacity(1, None)
+    )
     assert ([slot.gpus for slot in slots], notes) == (given, ())
 
 
@@ -172,7 +175,7 @@ def test_gpus_of_a_remote_engine_are_as_they_are_asked_for(
 def test_several_servers_need_gpus_that_are_listed_or_named(gpus: str) -> None:
     docker = DockerSettings(host="ssh://gpu01", image_repo="a/b", gpus=gpus)
     with pytest.raises(UsageError, match="name them with --gpus"):
-        find_room(made.settings(device=Device.CUDA, docker=docker, jobs=2))
+        find_room(made.settings(device=Device.CUDA, docker=docker, jobs=2), Capacity(1, None))
 
 
 def test_more_gpus_than_there_are() -> None:
@@ -324,13 +327,13 @@ def test_the_lowest_free_slot_is_taken() -> None:
     """Whatever was given back when, and after an error too."""
     pool = SlotPool(reversed(plan_slots((), jobs=3, asked="none")))
     with pool.taken(NEVER) as first, pool.taken(NEVER) as second:
-        assert (first.number, second.number) == (0, 1)
+        assert (first.slot.number, second.slot.number) == (0, 1)
     with pool.taken(NEVER) as again:
-        assert again.number == 0
+        assert again.slot.number == 0
     with pytest.raises(HostError), pool.taken(NEVER):
         raise HostError
     with pool.taken(NEVER) as first, pool.taken(NEVER), pool.taken(NEVER) as third:
-        assert (first.number, third.number) == (0, 2)
+        assert (first.slot.number, third.slot.number) == (0, 2)
 
 
 def test_no_slot_is_taken_twice() -> None:
@@ -341,7 +344,8 @@ def test_no_slot_is_taken_twice() -> None:
 
     def work(_: int) -> int:
         nonlocal most
-        with pool.taken(NEVER) as slot:
+        with pool.taken(NEVER) as place:
+            slot = place.slot
             assert slot.number not in held
             held.append(slot.number)
             most = max(most, len(held))

@@ -22,6 +22,7 @@ FAULTS = (
     "port_never_opened",  # logs a complete start, never listens
     "unhealthy",  # listens, /health stays 503
     "oom_before_ready",  # takes memory until the kernel kills it, or 1.5 GiB and `fault_exit`
+    "crowded",  # beside another server of the same vbisect: `fault_log` and `fault_exit`
     # ready, then not
     "crash_on_request",  # dies on the first generation request; `fault_exit` below 0: by a signal
     "oom_on_request",  # as oom_before_ready, on the first generation request

@@ -31,6 +31,21 @@ ENGINE = (
 )
 
 
+def another_server() -> bool:
+    """Whether another `vllm serve` with this one's cache directory runs on this machine."""
+    mark = f"VBISECT_CACHE_DIR={os.environ['VBISECT_CACHE_DIR']}\0".encode()
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+            served = len(words) > 2 and words[1].endswith(b"/vllm") and words[2] == b"serve"
+            if served and mark in (entry / "environ").read_bytes():
+                if int(entry.name) != os.getpid():
+                    return True
+        except OSError:
+            continue
+    return False
+
+
 class Process:
     """The process around the server: start, faults of the start, signals, end."""
 
@@ -100,6 +115,11 @@ class Process:
             exhaust_memory()
             log.error(self.behaviour.fault_log or NO_LIMIT)
             return self.behaviour.fault_exit
+        if fault == "crowded" and self._crowded():
+            log.error(self.behaviour.fault_log)
+            if self.behaviour.fault_exit < 0:
+                os.kill(os.getpid(), -self.behaviour.fault_exit)
+            return self.behaviour.fault_exit
         self._serve(server)
         if fault == "ready_then_exit":
             # Counted from the first healthy answer: a loaded machine must not miss the ready phase.
@@ -114,6 +134,18 @@ class Process:
         for text in ("Shutting down", "Application shutdown complete."):
             log.uvicorn(text, sys.stderr)
         return 0
+
+    def _crowded(self) -> bool:
+        """Whether there is another server; at its first boot it waits for one to come.
+
+        That it has booted is noted beside its own code.
+        """
+        noted = Path(__file__).with_name("crowded")
+        first = not noted.exists()
+        noted.touch()
+        while not (found := another_server()) and first and not self.stop.wait(0.05):
+            pass
+        return found
 
     def _refusal(self) -> str:
         """Why this installation or this model cannot be served; empty when it can."""

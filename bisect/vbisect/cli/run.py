@@ -113,7 +113,10 @@ def run(
         typer.Option("--try-all", help="Try also the releases that this host cannot run."),
     ] = False,
     confidence: Annotated[float, typer.Option(help="Wanted certainty of a verdict.")] = 0.95,
-    jobs: Annotated[int, typer.Option(help="Servers at once.")] = 1,
+    jobs: Annotated[
+        str,
+        typer.Option(help="Servers at once; auto: as many as the host has room for and pay."),
+    ] = "auto",
     tp: Annotated[int, typer.Option(help="GPUs for each server.")] = 1,
     slots_per_gpu: Annotated[int, typer.Option(help="Small servers on each GPU.")] = 1,
     boot_timeout: Annotated[

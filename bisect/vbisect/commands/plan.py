@@ -22,7 +22,7 @@ def print_plan(options: RunOptions, results: Path, *, json_output: bool) -> None
     """
     if not options.start or not options.end:
         raise UsageError("Give both --from and --to.")
-    settings = see_to_access(prepare(options), begins=False)
+    settings = see_to_access(prepare(options, results), begins=False)
     plan = make_plan(settings, results)
     plan = plan.model_copy(update={"notes": (*settings.notes, *plan.notes)})
     if json_output:

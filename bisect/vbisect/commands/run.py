@@ -24,7 +24,7 @@ from vbisect.text import one_line
 def new_run(options: RunOptions, results: Path) -> tuple[RunState, Path]:
     """Check everything, make the run directory, and carry the run to its end."""
     with signals_as_interrupt():
-        settings = see_to_access(prepare(options), begins=True)
+        settings = see_to_access(prepare(options, results), begins=True)
         run_dir = make_run_dir(results, settings.run_id)
         settings = settings.model_copy(update={"run_id": run_dir.name})
         print(f"vbisect: run directory {run_dir}", file=sys.stderr)

@@ -117,6 +117,16 @@ class Engine:
         return _printed(command) if self._address.host is None else None
 
     @property
+    def processors(self) -> int | None:
+        """Those of its host, ``None`` where it does not tell."""
+        return _amount(self._info.get("NCPU"))
+
+    @property
+    def memory(self) -> int | None:
+        """All memory of its host, in bytes; ``None`` where it does not tell."""
+        return _amount(self._info.get("MemTotal"))
+
+    @property
     def own_proxies(self) -> bool:
         """Whether Docker's own configuration says which proxies containers have."""
         return bool(load_general_config().get("proxies"))
@@ -223,6 +233,10 @@ class _OwnAuthority(TLSConfig):
         super().configure_client(client)
         client.proxies = get_environ_proxies(client.base_url)
         client.trust_env = False
+
+
+def _amount(told: object) -> int | None:
+    return told if isinstance(told, int) and told > 0 else None
 
 
 def _printed(command: tuple[str, ...]) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from vbisect.builds.in_vain import MOST_IN_VAIN
@@ -14,6 +14,9 @@ from vbisect.search.cuts import Weighing
 
 _DRAWN = 240
 """Rehearsals with dice, spread over the places of the change."""
+
+_SOME = 10
+"""Rehearsals by which numbers of servers are compared."""
 
 _BEYOND_DRAWN = 1
 """Boots that a run may take beyond the most of any rehearsal: not all chances can be drawn."""
@@ -86,6 +89,15 @@ def _share_in_vain(rehearsal: Rehearsal) -> float:
     it is not known beforehand that it takes place, as the ends and the first between them are."""
     builds = len(rehearsal.booted)
     return min(MOST_IN_VAIN, max(0, builds - 3) / builds) if builds else 0.0
+
+
+def seconds_on_average(stage: Stage, jobs: int) -> float:
+    """What a run on ``stage`` takes with ``jobs`` servers at once, by some places of the change."""
+    stage = replace(stage, jobs=jobs)
+    likely = list(_one_change(stage)) or [(1.0, truth) for truth in _other_truths(stage)]
+    some = likely[:: max(1, len(likely) // _SOME)]
+    took = sum(weight * rehearse(stage, truth).seconds for weight, truth in some)
+    return took / sum(weight for weight, _ in some)
 
 
 def _most_bytes(

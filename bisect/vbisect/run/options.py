@@ -62,7 +62,7 @@ class RunOptions:
     fresh: bool = False
     try_all: bool = False
     confidence: float = 0.95
-    jobs: int = 1
+    jobs: str = "auto"
     tensor_parallel: int = 1
     slots_per_gpu: int = 1
     boot_timeout: float = 600

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -10,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from vbisect import __version__
+from vbisect.builds.image_store import ImageStore
 from vbisect.engine import Engine, connect, engine_answers
 from vbisect.engine.address import UNNAMED, engine_address
 from vbisect.engine.images import plain_http_registries, platform_of
@@ -28,6 +30,8 @@ from vbisect.releases.nightly_image import NightlyImages
 from vbisect.releases.nightly_wheel import NightlyWheels
 from vbisect.run.accelerators import AMD, other_accelerator
 from vbisect.run.asked import Asked, check_amount, one_of, what_is_asked
+from vbisect.run.at_once import settled
+from vbisect.run.capacity import engine_capacity, host_capacity
 from vbisect.run.docker_settings import (
     BUILD_MODES,
     DockerSettings,
@@ -54,14 +58,16 @@ from vbisect.run.pictures import picture_data_url, picture_path, pictures_among
 from vbisect.run.repositories import check_repositories
 from vbisect.run.room import find_room
 from vbisect.run.runtimes import RUNTIMES
-from vbisect.run.settings import RunSettings
+from vbisect.run.runtimes.venv import installed
+from vbisect.run.settings import AUTO, JobsAsked, RunSettings
 from vbisect.search import Find
 from vbisect.text import without_secrets
 
 
-def prepare(options: RunOptions) -> RunSettings:
+def prepare(options: RunOptions, results: Path) -> RunSettings:
     """Check every option, resolve what moves, and list the candidates.
 
+    How long trials take here is learnt from the runs below ``results``.
     Raises ``UsageError`` for a wrong option and ``HostError`` for one this host cannot honour.
     Nothing is started; only the package index is asked.
     """
@@ -73,6 +79,7 @@ def prepare(options: RunOptions) -> RunSettings:
     refuse_secrets("--serve-arg", [w for limited in serve_args for w in limited.text.split()])
     given = (parse_variable(value) for value in options.env)
     engine_of_vllm, env = engine_asked(options.engine, given)
+    jobs = _jobs(options.jobs)
     find = Find(one_of("--find", options.find, list(Find)))
     asked = what_is_asked(options)
     _check_randomness(asked)
@@ -84,6 +91,8 @@ def prepare(options: RunOptions) -> RunSettings:
         if runtime == "docker":
             engine = stack.enter_context(connect(options.docker.docker_host))
         host = engine.identity if engine else host_identity()
+        capacity = engine_capacity(engine) if engine else host_capacity()
+        named = ImageStore(engine).names() if engine and jobs == AUTO else frozenset()
         device = choose_device(options.device, engine)
         docker = docker_settings(docker_options, device, engine.product) if engine else None
         # beside the model, which may take its time too
@@ -126,7 +135,8 @@ def prepare(options: RunOptions) -> RunSettings:
         engine=engine_of_vllm,
         try_all=options.try_all,
         confidence=options.confidence,
-        jobs=options.jobs,
+        jobs=1 if jobs == AUTO else jobs,
+        jobs_asked=jobs,
         tensor_parallel=options.tensor_parallel,
         slots_per_gpu=options.slots_per_gpu,
         host=host,
@@ -169,9 +179,11 @@ def prepare(options: RunOptions) -> RunSettings:
     )
     check_repositories(settings)
     settings = fitted(settings)
+    if jobs == AUTO:
+        settings = settled(settings, capacity, _there(settings, named), results)
     _check_recordable(settings)
     with suppress(HostError):  # a GPU that is busy now may be free when the run begins
-        find_room(settings)
+        find_room(settings, capacity)
     return settings
 
 
@@ -352,7 +364,6 @@ def _check_numbers(options: RunOptions) -> None:
         )
     for flag, value in (
         ("--max-skips", options.max_skips),
-        ("--jobs", options.jobs),
         ("--tp", options.tensor_parallel),
         ("--slots-per-gpu", options.slots_per_gpu),
         ("--boot-timeout", options.boot_timeout),
@@ -368,6 +379,24 @@ def _check_randomness(asked: Asked) -> None:
             f"--temperature 0: vLLM refuses n={several} without randomness, in every release. Give "
             "--n 1, or a temperature above 0."
         )
+
+
+def _jobs(asked: str) -> JobsAsked:
+    """What ``--jobs`` asks for; raises ``UsageError``."""
+    if asked == AUTO:
+        return AUTO
+    if not re.fullmatch(r"-?\d{1,12}", asked, re.ASCII):
+        raise UsageError(f"--jobs {asked}: it must be a whole number, or auto.")
+    check_amount("--jobs", int(asked))
+    return int(asked)
+
+
+def _there(settings: RunSettings, images: Collection[str]) -> frozenset[str]:
+    """The versions whose builds are on the host; of images that is told by their names."""
+    if settings.docker is None:
+        return installed(settings, settings.candidates)
+    named = ((r.version, settings.docker.image_of(r)) for r in settings.candidates)
+    return frozenset(version for version, image in named if image in images)
 
 
 def _run_id(options: RunOptions) -> str:

@@ -1,7 +1,8 @@
 """A run rehearsed: what would be tested, and how long it would take, if this were the truth.
 
 The picks are those of the run itself, and every release is taken to be steady. Trials take the
-usual times, and builds are fetched when their trial begins; with dice, trials vary in length, and
+usual times, and builds are fetched when their trial begins, one after the other, for servers at
+once share a network and get none of them sooner by it; with dice, trials vary in length, and
 builds come ahead of their trials as chance has it, since a run prefers those that are there.
 """
 
@@ -74,8 +75,10 @@ def rehearse(
 
 @dataclass
 class _Trial:
-    """A trial under way: seconds at which its server starts and at which it ends, what it sees."""
+    """A trial under way: seconds at which its build begins to come, at which its server starts and
+    at which it ends, and what it sees."""
 
+    comes_at: float
     boots_at: float
     ends_at: float
     counts: Counts
@@ -87,6 +90,7 @@ class _Rehearsal:
     truth: Mapping[int, Outcome]
     dice: random.Random | None = None
     now: float = 0.0
+    line_free_at: float = 0.0
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     running: dict[int, _Trial] = field(default_factory=dict)
     booted: dict[int, int] = field(default_factory=dict)
@@ -119,13 +123,16 @@ class _Rehearsal:
 
     def _begin(self, index: int) -> None:
         if index in self.stage.missing:
-            self.running[index] = _Trial(self.now, self.now, Counts())
+            self.running[index] = _Trial(self.now, self.now, self.now, Counts())
             return
         varied = self.dice.uniform(_SHORTEST, _LONGEST) if self.dice else 1.0
-        boots_at = self.now + self.fetch[index] * varied
+        comes_at = boots_at = self.now
+        if self.fetch[index]:
+            comes_at = max(self.now, self.line_free_at)
+            self.line_free_at = boots_at = comes_at + self.fetch[index] * varied
         counts = self._counts(index)
         seconds = self.costs.boot + counts.total * self.costs.request
-        self.running[index] = _Trial(boots_at, boots_at + seconds * varied, counts)
+        self.running[index] = _Trial(comes_at, boots_at, boots_at + seconds * varied, counts)
 
     def _fetch_ahead(self) -> None:
         if self.dice is None:
@@ -154,8 +161,17 @@ class _Rehearsal:
         self._has_booted(index)
 
     def _give_up(self, index: int) -> None:
-        if self.running.pop(index).boots_at < self.now:
+        trial = self.running.pop(index)
+        if trial.boots_at < self.now:
             self._has_booted(index)
+            return
+        sooner = trial.boots_at - max(self.now, trial.comes_at)
+        self.line_free_at -= sooner
+        for other in self.running.values():
+            if other.comes_at >= trial.boots_at:
+                other.comes_at -= sooner
+                other.boots_at -= sooner
+                other.ends_at -= sooner
 
     def _has_booted(self, index: int) -> None:
         self.booted[index] = self.booted.get(index, 0) + 1

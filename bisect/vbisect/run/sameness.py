@@ -16,7 +16,10 @@ from vbisect.text import is_secret_name
 
 _WHICH_ASKED = {"start", "end", "skip", "pre", "try_all"}
 _WHICH_RELEASES = {*_WHICH_ASKED, "excluded", "unfit", "candidates", "releases_from"}
-_HOW_TO_SEARCH = {"find", "sweep", "find_all", "hint", "max_skips", "confidence", "jobs", "fresh"}
+_HOW_TO_SEARCH = {
+    *("find", "sweep", "find_all", "hint", "max_skips", "confidence", "fresh"),
+    *("jobs", "jobs_asked"),
+}
 _TOLD_ONLY = {"schema_version", "vbisect", "run_id", "notes", "picture"}
 _NOT_NOTICED = frozenset({*_WHICH_RELEASES, *_HOW_TO_SEARCH, *_TOLD_ONLY, "boot_timeout"})
 """What no server is started with or asked; the picture itself is part of the request."""

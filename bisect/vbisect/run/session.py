@@ -112,7 +112,7 @@ class _Session:
                     EventKind.TRIAL_FINISHED, record=record.model_dump(mode="json", by_alias=True)
                 )
             with self._runtime() as runtime, Teardown(overlapped=runtime.stops_beside) as teardown:
-                slots, notes = find_room(self._state.settings)
+                slots, notes = find_room(self._state.settings, runtime.capacity())
                 for note in notes:
                     self.emit(EventKind.NOTE, text=note)
                 trials = Trials(

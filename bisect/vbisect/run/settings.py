@@ -32,6 +32,12 @@ _LARGEST = 32 * 2**20
 """Bytes of a file of settings; one with a picture has some six million."""
 
 
+AUTO: Final = "auto"
+
+JobsAsked = Literal["auto"] | Amount
+"""What ``--jobs`` says: a number, or that vbisect settles on one."""
+
+
 class Unfit(Frozen):
     """A candidate that the host cannot run, as known before anything was fetched, and why."""
 
@@ -46,6 +52,10 @@ class RunSettings(Frozen):
     ``start`` and ``end`` are as asked; ``candidates`` is what they were resolved to, oldest first.
     ``serve_args`` and ``env`` are the user's, ``model_args`` and ``model_env`` those the model
     and device need, ``log_args`` what has requests logged; ``boot_timeout`` is in seconds.
+    ``jobs`` is how many servers there are at once, at most, and ``jobs_asked`` what ``--jobs`` said
+    (``None`` as an older vbisect has it, which had one where no number was given). Where that is
+    ``auto``, a host with less room goes on with fewer, and the line that repeats the run names no
+    number.
     ``inherited`` are variables of vLLM that the user's own environment had as the run began.
     ``unfit`` are the candidates that are not tried, unless ``try_all``.
     ``picture`` is the file that the requests' image is from. ``host`` tells hosts apart, and
@@ -74,6 +84,7 @@ class RunSettings(Frozen):
     try_all: bool = False
     confidence: float = Field(0.95, ge=0.5, lt=1)
     jobs: Amount = 1
+    jobs_asked: JobsAsked | None = None
     tensor_parallel: Amount = 1
     slots_per_gpu: Amount = 1
     host: str | None = None
@@ -263,7 +274,10 @@ def _replay_words(s: RunSettings) -> list[str]:
     words += ["--failure", s.failure] if s.failure else []
     words += _unless_default("--max-skips", s.max_skips, MAX_SKIPS)
     words += _unless_default("--confidence", s.confidence, 0.95)
-    words += _unless_default("--jobs", s.jobs, 1)
+    if s.jobs_asked is None:
+        words += _unless_default("--jobs", s.jobs, 1)
+    elif s.jobs_asked != AUTO:
+        words += ["--jobs", str(s.jobs_asked)]
     words += _unless_default("--tp", s.tensor_parallel, 1)
     words += _unless_default("--slots-per-gpu", s.slots_per_gpu, 1)
     words += ["--runtime", s.runtime, "--device", s.device, "--model", s.model]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -163,34 +163,71 @@ def gpu_notes(gpus: Sequence[Gpu], asked: str = "all") -> tuple[str, ...]:
     return notes
 
 
+@dataclass(eq=False)
+class Place:
+    """A slot while it is taken; ``shared`` once any other of the pool was taken meanwhile."""
+
+    slot: Slot
+    shared: bool = False
+
+
 class SlotPool:
     """Slots, taken and given back by several threads."""
 
     def __init__(self, slots: Iterable[Slot]) -> None:
         self._free = [(slot.number, slot) for slot in slots]
         heapq.heapify(self._free)
+        self.size = len(self._free)
+        self._taken: list[Place] = []
+        self._to_be_alone = 0
         shared = dict.fromkeys(slot.gpus for _, slot in self._free if slot.memory_share)
         self._turns = {gpus: threading.Lock() for gpus in shared}
         self._given_back = threading.Condition()
 
     @contextmanager
-    def taken(self, given_up: threading.Event) -> Iterator[Slot]:
+    def taken(self, given_up: threading.Event) -> Iterator[Place]:
         """The free slot of the lowest number, waited for, until the block ends.
 
         Raises ``Cancelled`` when ``given_up`` is set before there is one.
         """
+        with self._when(lambda: bool(self._free) and not self._to_be_alone, given_up) as place:
+            yield place
+
+    @contextmanager
+    def taken_alone(self, given_up: threading.Event) -> Iterator[Place]:
+        """The same once no other is taken; none is then until the block ends.
+
+        Whoever waits for this must have given back what it had.
+        """
         with self._given_back:
-            while not self._free:
+            self._to_be_alone += 1
+        try:
+            with self._when(lambda: not self._taken, given_up) as place:
+                yield place
+        finally:
+            with self._given_back:
+                self._to_be_alone -= 1
+                self._given_back.notify_all()
+
+    @contextmanager
+    def _when(self, ready: Callable[[], bool], given_up: threading.Event) -> Iterator[Place]:
+        with self._given_back:
+            while not ready():
                 if given_up.is_set():
                     raise Cancelled
                 self._given_back.wait(_GLANCE_SECONDS)
             number, slot = heapq.heappop(self._free)
+            place = Place(slot, shared=bool(self._taken))
+            for other in self._taken:
+                other.shared = True
+            self._taken.append(place)
         try:
-            yield slot
+            yield place
         finally:
             with self._given_back:
+                self._taken.remove(place)
                 heapq.heappush(self._free, (number, slot))
-                self._given_back.notify()
+                self._given_back.notify_all()
 
     @contextmanager
     def boot_turn(self, slot: Slot, given_up: threading.Event) -> Iterator[None]:

@@ -26,7 +26,7 @@ from vbisect.run.journal import EventKind
 from vbisect.run.model import see_to_model
 from vbisect.run.records import ControlRecord, Partial, Seconds, TrialRecord, TrialSpec
 from vbisect.run.runtimes import Fetched, Runtime
-from vbisect.run.slots import Slot, SlotPool
+from vbisect.run.slots import Place, Slot, SlotPool
 from vbisect.run.state import RunState
 from vbisect.run.teardown import Teardown
 from vbisect.run.times import Times, learn
@@ -132,8 +132,7 @@ class Trials:
         try:
             record = self._without_engine(release) or self._known(release)
             if record is None:
-                with self._slots.taken(given_up) as slot:
-                    record = self._trial(release, given_up, slot)
+                record = self._on_a_slot(release, given_up)
         except Cancelled:
             self._emit(EventKind.TRIAL_GIVEN_UP, version=release.version)
             return
@@ -197,7 +196,26 @@ class Trials:
         records = self._state.records.values()
         return [r.observations.counts for r in records if r.outcome is Outcome.FAIL]
 
-    def _trial(self, release: Release, given_up: threading.Event, slot: Slot) -> TrialRecord:
+    def _on_a_slot(self, release: Release, given_up: threading.Event) -> TrialRecord:
+        """The record of a trial, which is begun again alone if it lacked memory beside another.
+
+        That says nothing of the release: the other one may have had what it lacked.
+        """
+        with self._slots.taken(given_up) as place:
+            record = self._trial(release, given_up, place)
+        lacked = _lacked_memory(record)
+        if lacked is None or not place.shared:
+            return record
+        self._emit(
+            EventKind.NOTE,
+            text=f"The trial of {release.version} lacked memory while there were others "
+            f"({lacked}): it begins again alone.",
+        )
+        with self._slots.taken_alone(given_up) as place:
+            self._teardown.settle()
+            return self._trial(release, given_up, place)
+
+    def _trial(self, release: Release, given_up: threading.Event, place: Place) -> TrialRecord:
         """The record of a trial, begun again when the runtime was lost during it."""
         lost_times = killed_times = 0
         while True:
@@ -206,7 +224,7 @@ class Trials:
             self._emit(EventKind.TRIAL_STARTED, version=release.version)
             try:
                 again = killed_times + 1 < _KILLED_TIMES
-                return self._attempt(release, given_up, slot, there, again)
+                return self._attempt(release, given_up, place, there, again)
             except EngineLost as lost:
                 if given_up.is_set():
                     raise Cancelled from None
@@ -227,12 +245,14 @@ class Trials:
                 self._teardown.settle()  # what the lost trial opened writes into the same folder
 
     def _attempt(
-        self, release: Release, given_up: threading.Event, slot: Slot, there: bool, again: bool
+        self, release: Release, given_up: threading.Event, place: Place, there: bool, again: bool
     ) -> TrialRecord:
         """The model's part of the trial, unless it is known already, then the control's.
 
-        With ``again``, a server that was killed is lost, and says nothing of the release.
+        With ``again``, a server that was killed is lost, and says nothing of the release, unless
+        that may be due to another one.
         """
+        slot = place.slot
 
         @cache
         def fetch() -> Fetched:
@@ -253,6 +273,8 @@ class Trials:
             record = run_trial(
                 spec, needed, self._weights.see_to, self._emit, self._teardown, given_up, turn
             )
+            if place.shared and _lacked_memory(record):
+                return record
             _lost_if_killed(record, again)
             record = record.model_copy(update={"was_there": there})
         control = self._control_spec(spec, slot, record)
@@ -270,7 +292,7 @@ class Trials:
         found = run_control(
             model, control, needed, self._weights.see_to, self._emit, self._teardown, given_up, turn
         )
-        _lost_if_killed(found, again)
+        _lost_if_killed(found, again and not place.shared)
         return record.model_copy(update={"control": found})
 
     def _recover(self, losses: int) -> None:
@@ -299,9 +321,9 @@ class Trials:
         following: Iterable[int] = [compared] if compared is not None else []
         one_more = compared is not None
         if compared is None:
-            following = likely_after(aim, seen, costs, jobs=settings.jobs, depth=depth)
+            following = likely_after(aim, seen, costs, jobs=self._slots.size, depth=depth)
             # where there is time to boot while a build comes, what may not be needed can wait
-            one_more = self._waits() or leads_on(aim, seen, costs, jobs=settings.jobs)
+            one_more = self._waits() or leads_on(aim, seen, costs, jobs=self._slots.size)
         new = (index for index in following if index not in on and index not in seen.outcomes)
         ahead = islice(new, _AHEAD * max(1, len(on)))
         self._runtime.expect(
@@ -414,6 +436,14 @@ def _lost_if_killed(record: TrialRecord | ControlRecord, again: bool) -> None:
     """Raises ``_ServerKilled`` for a server that was killed, if its trial may begin ``again``."""
     if again and record.reason is SkipReason.KILLED:
         raise _ServerKilled(f"The server was lost: {record.detail}.")
+
+
+def _lacked_memory(record: TrialRecord) -> str | None:
+    """What was seen of a server of a trial that had too little memory, as it seems."""
+    reasons = (SkipReason.OUT_OF_MEMORY, SkipReason.KILLED)
+    parts: list[TrialRecord | ControlRecord] = [record]
+    parts += [record.control] if record.control else []
+    return next((str(part.detail) for part in parts if part.reason in reasons), None)
 
 
 def unfit_records(state: RunState, run_dir: Path) -> list[TrialRecord]:

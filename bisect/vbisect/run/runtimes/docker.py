@@ -35,6 +35,7 @@ from vbisect.processes import end_orphans
 from vbisect.reasons import SkipReason, Untestable
 from vbisect.registry import ImageMissing, ImageReference, Registry, RemoteImage, known_image
 from vbisect.releases import Device, Release
+from vbisect.run.capacity import Capacity, engine_capacity
 from vbisect.run.fit import host_of, image_refusal, tells_by_itself
 from vbisect.run.host import host_facts
 from vbisect.run.image_builds import ImageBuilds
@@ -160,6 +161,9 @@ class DockerRuntime:
                 )
             time.sleep(0.5)
         self._say("the engine is back")
+
+    def capacity(self) -> Capacity:
+        return engine_capacity(self.engine)
 
     def end_orphans(self) -> int:
         return self._orphans + remove_leftovers(self.engine, self._run_dir)

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from vbisect.launch import Ended, LaunchSpec, Server
 from vbisect.releases import Release
+from vbisect.run.capacity import Capacity
 from vbisect.run.records import Build
 from vbisect.run.settings import RunSettings
 
@@ -90,6 +91,10 @@ class Runtime(Protocol):
 
     def recover(self) -> None:
         """Wait until what was lost is back; raises ``HostError`` when it does not come back."""
+        ...
+
+    def capacity(self) -> Capacity:
+        """What the host has for its servers, beside what is there."""
         ...
 
     def end_orphans(self) -> int:

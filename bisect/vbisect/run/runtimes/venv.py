@@ -19,6 +19,7 @@ from vbisect.processes import end_orphans
 from vbisect.reasons import SkipReason, Untestable
 from vbisect.releases import Device, Release, catalogue
 from vbisect.releases.pythons import pythons_of
+from vbisect.run.capacity import Capacity, host_capacity
 from vbisect.run.host import host_facts
 from vbisect.run.records import Build
 from vbisect.run.runtimes.interface import Fetched, Poll, from_environment
@@ -80,6 +81,9 @@ class VenvRuntime:
         """Environments that are gone are made again; for that nobody may hold them."""
         self._prefetcher.forget()
         self._held.close()
+
+    def capacity(self) -> Capacity:
+        return host_capacity()
 
     def end_orphans(self) -> int:
         return len(end_orphans(self._run_dir))
