@@ -285,6 +285,7 @@ EFFECTS: dict[str, Callable[[Running], None]] = {
     "port_never_opened": lambda running: stays_closed(running, "Application startup complete."),
     "unhealthy": is_unhealthy,
     "oom_before_ready": lambda running: exits(running, 7),  # no limit here: it ends by itself
+    "crowded": lambda running: stays_closed(running, "non-default args"),  # alone for ever
     "crash_on_request": crashes,
     "oom_on_request": crashes,
     "ready_then_exit": lambda running: exits(running.ready(), 7),

@@ -33,14 +33,14 @@ ENGINE = (
 
 def another_server() -> bool:
     """Whether another `vllm serve` with this one's cache directory runs on this machine."""
-    mark = f"VBISECT_CACHE_DIR={os.environ['VBISECT_CACHE_DIR']}\0".encode()
+    mark = f"VBISECT_CACHE_DIR={os.environ.get('VBISECT_CACHE_DIR')}\0".encode()
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             words = (entry / "cmdline").read_bytes().split(b"\0")
             served = len(words) > 2 and words[1].endswith(b"/vllm") and words[2] == b"serve"
-            if served and mark in (entry / "environ").read_bytes():
-                if int(entry.name) != os.getpid():
-                    return True
+            other = served and int(entry.name) != os.getpid()
+            if other and mark in (entry / "environ").read_bytes():
+                return True
         except OSError:
             continue
     return False

@@ -15,12 +15,15 @@ from vbisect.run.times import learn
 
 _NUMBERS = (1, 2, 3, 4, 6, 8, 12, 16)
 """How many servers are reckoned with, besides as many as there is room for: a search for one change
-gains little by more, and is reckoned with in a tenth of a second each."""
+gains little by more than the last, and each takes a tenth of a second to reckon with."""
 
-_PAYS = 0.85
-"""Part of the time that a run may take at most with more servers, so that they are worth it. They
-boot and fetch more releases, and in a rehearsal one server waits for each build in full, whereas a
-run fetches the next one while it boots."""
+_PAYS = 0.8
+"""Part of the time with one server that a run with several may take, so that they are worth it.
+They boot and fetch more releases; and in a rehearsal one server waits for each build in full,
+whereas a run fetches the next one while it boots."""
+
+_ALIKE = 0.95
+"""Part of the time with fewer servers that makes more of them worth it."""
 
 
 def settled(
@@ -57,7 +60,10 @@ def _soonest(settings: RunSettings, room: Room, there: Collection[str], results:
             and (release.version in unfit or (wheels and settings.device not in release.wheels))
         ),
     )
-    most = max(1, min(room.servers, len(stage.testable)))
+    most = max(1, min(room.servers, len(stage.testable), _NUMBERS[-1]))
     numbers = sorted({most, *(number for number in _NUMBERS if number < most)})
     seconds = {number: seconds_on_average(stage, number) for number in numbers}
-    return next(n for n in numbers if seconds[n] * _PAYS <= min(seconds.values()))
+    best = min(seconds.values())
+    if best > seconds[1] * _PAYS:
+        return 1
+    return next(number for number in numbers if seconds[number] * _ALIKE <= best)
