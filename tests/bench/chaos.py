@@ -288,7 +288,7 @@ KINDS = {
     "two": Kind(_two),
     "jobs": Kind(_kill, (-9,), words=("--jobs", "4")),
 }
-OPTIONS = ("--device", "cpu", "--fresh")
+OPTIONS = ("--device", "cpu", "--fresh", "--jobs", "1")
 
 
 _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")

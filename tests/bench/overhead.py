@@ -18,6 +18,9 @@ import time
 from pathlib import Path
 
 ROUNDS = 10
+ALONE = ("--jobs", "1")
+"""What trials at once take would count twice."""
+
 FIRST_RUN = [
     *("--from", "0.27.1", "--to", "0.32.0", "--endpoint", "generate", "--n", "4"),
     *("--serve-arg", "--enable-scale-out; >=0.30"),
@@ -58,7 +61,7 @@ def peak_of(process: subprocess.Popen[str]) -> int:
 def one_run(arguments: list[str]) -> tuple[dict[str, object], float, int]:
     """The JSON of a run, its wall time in seconds, and vbisect's peak memory in kilobytes."""
     with tempfile.TemporaryDirectory() as results, tempfile.TemporaryFile("w+") as answer:
-        command = [sys.executable, "-m", "vbisect", "run", "--json", "--results", results]
+        command = [sys.executable, "-m", "vbisect", "run", "--json", "--results", results, *ALONE]
         began = time.perf_counter()
         process = subprocess.Popen([*command, *arguments], stdout=answer, text=True)
         peak = peak_of(process)
