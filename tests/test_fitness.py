@@ -253,6 +253,65 @@ def test_a_host_that_can_run_nothing(
     assert not list(vbisect.results.iterdir())
 
 
+@pytest.fixture
+def bare(tmp_path: Path) -> dict[str, str]:
+    """Variables with which a host has no libnuma that loads, no compiler and no headers."""
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "libnuma.so.1").touch()
+    return {"LD_LIBRARY_PATH": str(tmp_path / "bare"), "CXX": "/nowhere/c++"}
+
+
+def test_a_host_without_libnuma_is_told_before_anything_is_fetched(
+    vbisect: Vbisect, bare: dict[str, str]
+) -> None:
+    """In one line; without a compiler a tiny model is served all the same."""
+    ends = ("--runtime", "venv", "--from", "0.31.0", "--to", "0.32.0", "--confidence", "0.6")
+    done = vbisect.run(*ends, **bare)
+    assert done.returncode == 4
+    assert done.stderr.splitlines()[-1] == (
+        "vbisect: This host can run none of the candidates: system package missing: vLLM on a "
+        "CPU needs libnuma.so.1, which this host lacks (apt-get install libnuma1). --try-all tries "
+        "them all the same."
+    )
+    assert not list(vbisect.results.iterdir())
+    tried = vbisect.run(*ends, "--try-all", **bare)  # the stand-in needs none
+    assert tried.returncode == 1, tried.stderr
+    without_compiler = vbisect.run(*ends, CXX="/nowhere/c++")
+    assert without_compiler.returncode == 1, without_compiler.stderr
+
+
+def test_a_model_that_is_compiled_needs_a_compiler(
+    vbisect: Vbisect, tmp_path: Path, bare: dict[str, str]
+) -> None:
+    """Of the releases of which that is known, and where nothing says that it is not compiled."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    ends = ("--runtime", "venv", "--from", "0.31.0", "--to", "0.32.0", "--confidence", "0.6")
+    model = ("--model", tmp_path / "model")
+    done = vbisect.run(*ends, *model, **bare)
+    assert done.returncode == 4
+    assert "vLLM on a CPU needs libnuma.so.1 and a C++ compiler" in done.stderr
+    assert "apt-get install libnuma1 g++" in done.stderr
+    off = vbisect.run(*ends, *model, "--env", "TORCHDYNAMO_DISABLE=1", CXX="/nowhere/c++")
+    assert off.returncode == 1, off.stderr
+    control = vbisect.run(*ends, "--control-model", tmp_path / "model", CXX="/nowhere/c++")
+    assert control.returncode == 4
+    old = wheel_needs("0.26.0", Device.CPU, {})
+    assert [part.package for part in old.parts] == ["libnuma1"]
+
+
+def test_a_doctor_says_what_a_host_for_cpu_servers_lacks(
+    vbisect: Vbisect, bare: dict[str, str]
+) -> None:
+    """And that the tiny models do without a compiler."""
+    words = vbisect("doctor", "--device", "cpu", **bare).stdout
+    assert "limited  libnuma: not there\n" in words
+    assert "limited  compiler: not there; the tiny models need none\n" in words
+    assert "ok       wheels: 0 of " in words
+    there = vbisect("doctor", "--device", "cpu", CXX="/nowhere/c++").stdout
+    assert re.search(r"^ok       wheels: (\d+) of \1 releases can run", there, re.MULTILINE)
+
+
 def test_a_doctor_says_what_runs_in_the_whole_range(
     vbisect: Vbisect, gpu_host: Callable[..., dict[str, str]]
 ) -> None:

@@ -17,6 +17,7 @@ from standin.behaviour import Behaviour
 from standin.index import PackageIndex
 from vbisect.launch import Limited
 from vbisect.launch.inherited import (
+    DECIDING,
     mounts_for_containers,
     own_names,
     unreachable,
@@ -28,7 +29,10 @@ from vbisect.report.comment.environment import facts
 from vbisect.run.settings import RunSettings
 from vbisect.run.state import load_state
 
-KNOWN = {"61.0": Behaviour(fail_rate={"chat": 1.0}), "61.1": Behaviour()}
+KNOWN = {
+    "61.0": Behaviour(fail_rate={"chat": 1.0}, compiles=True),
+    "61.1": Behaviour(compiles=True),
+}
 PASSWORD = "correct-horse-battery"
 
 
@@ -50,10 +54,15 @@ def test_variables_of_vllm_are_recorded_with_their_values() -> None:
         "VLLM_NO_USAGE_STATS": "0",
         "VLLM_ODD-NAME": "1",
         "VLLM_GIVEN": "1",
+        "TORCHDYNAMO_DISABLE": "0",
+        "TORCH_COMPILE_DISABLE": "1",
+        "TORCH_HOME": "/torch",
         "CUDA_HOME": "/cuda",
         "VLLM_USE_MODELSCOPE": "true",
     }
     assert texts(variables_of_vllm(containers=False, besides=["VLLM_GIVEN"], environ=environ)) == [
+        "TORCHDYNAMO_DISABLE=0",
+        "TORCH_COMPILE_DISABLE=1",
         "VLLM_ATTENTION_BACKEND=",
         "VLLM_LINES",
         "VLLM_PROXY",
@@ -167,7 +176,7 @@ def inheriting(
 ) -> Callable[..., Done]:
     """Runs over them, in an environment with these variables of vLLM."""
     vbisect = command(index, cache)
-    for name in [name for name in vbisect.env if name.startswith("VLLM_")]:
+    for name in [name for name in vbisect.env if name.startswith(DECIDING)]:
         del vbisect.env[name]
 
     def run(*words: str, fresh: bool = False, resume: Path | None = None, **env: str) -> Done:
@@ -203,6 +212,33 @@ def test_what_decides_outcomes_is_recorded_and_told(inheriting: Callable[..., Do
     assert told in shown
     everything = [path for path in done.run_dir.rglob("*") if path.is_file()]
     assert not [path for path in everything if b"hub.example" in path.read_bytes()]
+
+
+def test_a_tiny_model_is_served_with_dynamo_off(inheriting: Callable[..., Done]) -> None:
+    """So that no compiler is needed; it is told and recorded, and follows from the model."""
+    done = inheriting(CXX="/bin/false")
+    assert done.returncode == 0, done.stderr
+    told = "tiny:qwen2 is served with TORCHDYNAMO_DISABLE=1: nothing is compiled, and no compiler"
+    assert done.stderr.count(told) == 1
+    recorded = tomllib.loads((done.run_dir / "run.toml").read_text())
+    assert recorded["model_env"]["TORCHDYNAMO_DISABLE"] == "1"
+    assert "TORCHDYNAMO_DISABLE" not in done.json["replay"]
+
+
+def test_whether_dynamo_is_on_is_its_users_to_say(inheriting: Callable[..., Done]) -> None:
+    """By --env or by the environment; both are recorded, and the same question."""
+    assert inheriting(fresh=True).returncode == 0
+    on = inheriting("--env", "TORCHDYNAMO_DISABLE=0", CXX="true")
+    assert on.returncode == 0, on.stderr
+    assert "tiny:qwen2 is served with" not in on.stderr
+    assert {trial["earlier_run"] for trial in on.trials.values()} == {None}
+    again = inheriting(TORCHDYNAMO_DISABLE="0", CXX="/bin/false")
+    assert "Taken from your environment: TORCHDYNAMO_DISABLE=0;" in again.stderr
+    assert {trial["earlier_run"] for trial in again.trials.values()} == {on.json["run_id"]}
+    for done in (on, again):
+        assert "--env TORCHDYNAMO_DISABLE=0" in done.json["replay"]
+    without = inheriting(fresh=True, TORCHDYNAMO_DISABLE="0", CXX="/bin/false")
+    assert {trial["reason"] for trial in without.trials.values()} == {"no C++ compiler"}
 
 
 def test_a_command_reaches_the_server_without_a_proxy(

@@ -115,8 +115,31 @@ def test_variables_of_vllm_come_with_the_settings_alone(
     launch(VLLM_LOGGING_LEVEL="DEBUG")
     told = environment_of(tmp_path / "run" / "trial" / "server.log")
     of_vllm = {name: value for name, value in told.items() if name.startswith("VLLM_")}
-    assert of_vllm == {"VLLM_LOGGING_LEVEL": "DEBUG", "VLLM_NO_USAGE_STATS": "1"}
+    cache = str(tmp_path / "environment" / "cache" / "vllm")
+    assert of_vllm == {
+        "VLLM_LOGGING_LEVEL": "DEBUG",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_CACHE_ROOT": cache,
+    }
     assert told["HF_HUB_OFFLINE"] == "1"
+
+
+def test_what_servers_cache_is_of_their_build_unless_its_user_says_where(
+    launch: Launch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the environment says now comes with the settings, as that of any variable of vLLM."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/kernels")
+    monkeypatch.setenv("TORCHDYNAMO_DISABLE", "1")
+    launch(VLLM_CACHE_ROOT="/elsewhere")
+    told = environment_of(tmp_path / "run" / "trial" / "server.log")
+    assert told["VLLM_CACHE_ROOT"] == "/elsewhere"
+    assert told["TORCHINDUCTOR_CACHE_DIR"] == "/kernels"
+    assert "TORCHDYNAMO_DISABLE" not in told
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    launch(TORCHDYNAMO_DISABLE="0")
+    told = environment_of(tmp_path / "run" / "trial" / "server.log")
+    assert told["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "environment" / "cache" / "inductor")
+    assert told["TORCHDYNAMO_DISABLE"] == "0"
 
 
 def test_a_server_reaches_its_own_processes_without_a_proxy(

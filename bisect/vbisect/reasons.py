@@ -23,6 +23,7 @@ class SkipReason(StrEnum):
     MODEL_NOT_SUPPORTED = "model not supported"
     BROKEN_DEPENDENCIES = "broken dependencies"
     SYSTEM_LIBRARY = "system library too old"
+    SYSTEM_PACKAGE = "system package missing"
     NO_COMPILER = "no C++ compiler"
     ENGINE_MISSING = "engine not in this release"
     ENGINE_NOT_USED = "engine not used"
@@ -79,6 +80,7 @@ ADVICE: dict[SkipReason, str] = {
     "server log.",
     SkipReason.SYSTEM_LIBRARY: "This build needs a newer C library than this system has; run it "
     "on a newer system or in a container.",
+    SkipReason.SYSTEM_PACKAGE: "Install what is named; images have it (--runtime docker).",
     SkipReason.NO_COMPILER: "Install g++ and the Python headers on this host.",
     SkipReason.ENGINE_MISSING: "Releases from 0.11.0 on have V1 alone, with nothing to set; both "
     "engines are in 0.7.3 … 0.10.2. Narrow the range, or leave --engine out.",
@@ -135,6 +137,7 @@ _OF_THE_RUN = frozenset(
         SkipReason.NO_DEVICE,
         SkipReason.MODEL_NOT_ACCESSIBLE,
         SkipReason.HUB_NOT_REACHED,
+        SkipReason.SYSTEM_PACKAGE,
         SkipReason.NO_COMPILER,
         SkipReason.PORT_TAKEN,
         SkipReason.NOT_STARTED,

@@ -67,6 +67,21 @@ def test_releases_that_do_not_serve_the_endpoint_are_skips_and_the_end_moves(
     assert any("UPPER END MOVED from 0.32.0 to 0.29.0" in note for note in answer["notes"])
 
 
+def test_a_tiny_model_needs_no_compiler_and_each_build_has_a_cache_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even for kernels that are not there yet; all choices come as ever."""
+    monkeypatch.setenv("CXX", "/bin/false")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "kernels"))
+    ends = ("--from", "0.27.0", "--to", "0.32.0", "--n", "4", "--fresh")
+    code, answer = run(tmp_path, *ends, *ONCE)
+    assert (code, answer["status"]) == (1, "none")
+    assert [trial["outcome"] for trial in answer["trials"]] == ["pass", "pass"]
+    for trial in answer["trials"]:
+        cache = Path(trial["build"]["ref"]).expanduser() / "cache" / "vllm"
+        assert list(cache.glob("modelinfos/*Qwen2ForCausalLM.json"))
+
+
 def test_chat_is_not_affected(tmp_path: Path) -> None:
     code, answer = run(tmp_path, "--from", "0.27.1", "--to", "0.32.0", *ONCE)
     assert (code, answer["status"], answer["answer"]) == (1, "none", None)

@@ -101,6 +101,9 @@ class Behaviour:
     needs_cpu_metadata: bool = False
     """Refuse to start unless `vllm` is installed as a version that contains "cpu"."""
 
+    compiles: bool = False
+    """Compile what samples at the first request, with $CXX or g++, unless Dynamo is off."""
+
     asks_hub: bool = False
     """Refuse to start without the model at HF_ENDPOINT, unless it is a folder."""
 

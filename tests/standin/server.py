@@ -5,6 +5,7 @@ The wheels carry this file as `vllm/standin_server.py`, with `behaviour.json` be
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from .web import NO_LIMIT, PATHS, Server, exhaust_memory
 READS = ("/health", "/ping", "/version", "/v1/models")
 START_FAILED = "RuntimeError: Engine core initialization failed. See root cause above."
 
+MODULE = "vllm-model_executor-models-qwen2"
 WEIGHTS = "*.safetensors"
 
 # Sleeps until its own deadline: nothing but a signal to it, or to its group, ends it sooner.
@@ -93,6 +95,7 @@ class Process:
         except OSError as error:
             log.error(f"OSError: {error}")
             return 1
+        self._inspect_model()
         self._start_engine()
         if self.behaviour.names_engine:
             log.info(
@@ -169,6 +172,13 @@ class Process:
 
             return refusal(model)
         return ""
+
+    def _inspect_model(self) -> None:
+        """Note what the model's class is like where the cache is named, as vLLM does since 0.11."""
+        if root := os.environ.get("VLLM_CACHE_ROOT"):
+            note = Path(root, "modelinfos", f"{MODULE}-Qwen2ForCausalLM.json")
+            note.parent.mkdir(parents=True, exist_ok=True)
+            note.write_text(json.dumps({"hash": "of the module", "modelinfo": {}}))
 
     def _load(self) -> str:
         """Have the weights, downloaded without a word where they are not there; what is wrong."""

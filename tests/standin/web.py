@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Iterable
@@ -28,12 +29,30 @@ MOST_MEMORY = 1536 << 20
 NO_LIMIT = "MemoryError: nothing limits the memory of this process"
 
 
+NO_COMPILER = (
+    "torch._inductor.exc.InductorError: InvalidCxxCompiler: No working C++ compiler found in "
+    "torch._inductor.config.cpp.cxx: (None, %r)"
+)
+
+
 def exhaust_memory() -> None:
     """Take memory until the kernel kills the process; returns when nothing does."""
     # Filled with a value: pages of zeros are not taken before they are written to.
     taken = []
     while sum(map(len, taken)) < MOST_MEMORY:
         taken.append(b"x" * (16 << 20))
+
+
+def _without_compiler() -> str:
+    """What torch says as it cannot compile; empty where it can, or need not."""
+    if os.environ.get("TORCHDYNAMO_DISABLE") == "1":
+        return ""
+    compiler = os.environ.get("CXX", "g++")
+    try:
+        subprocess.run([compiler, "--version"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        return NO_COMPILER % compiler
+    return ""
 
 
 class Server(ThreadingHTTPServer):
@@ -51,7 +70,7 @@ class Server(ThreadingHTTPServer):
         self.sampler = replies.Sampler(version, behaviour)
         self.lock = threading.Lock()
         self.seen_ready = threading.Event()
-        self.one_choice = False
+        self.one_choice = self.compiled = False
 
     def server_bind(self) -> None:
         """Bind without the name lookup of HTTPServer, which can take seconds."""
@@ -139,6 +158,11 @@ class Handler(BaseHTTPRequestHandler):
             exhaust_memory()
             server.log.error(behaviour.fault_log or NO_LIMIT)
             os._exit(behaviour.fault_exit)
+        if behaviour.compiles and not server.compiled and (broken := _without_compiler()):
+            server.log.error(broken)
+            threading.Timer(0.2, os._exit, [1]).start()
+            raise Problem("EngineCore encountered an issue. See stack trace (above).", 500)
+        server.compiled = True
         quirks = {behaviour.quirks[kind] for kind in kinds(raw) if kind in behaviour.quirks}
         if "crash" in quirks:
             server.log.error("vllm.v1.engine.exceptions.EngineDeadError")

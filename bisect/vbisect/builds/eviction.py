@@ -9,6 +9,7 @@ from pathlib import Path
 from vbisect.builds.environment import MARKER, environments_root
 from vbisect.files import remove_below
 from vbisect.locks import Locked, file_lock
+from vbisect.paths import cache_root
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,19 @@ def evict(versions: tuple[str, ...] = ()) -> Iterator[Evicted]:
                     freed = _own_bytes(path)
                     (path / MARKER).unlink(missing_ok=True)  # half of it is none of it
                     remove_below(root, path.name)
+                    freed += _remove_kernels(path.name)
                     yield Evicted(path.name, freed, in_use=False)
         except Locked:
             yield Evicted(path.name, 0, in_use=True)
+
+
+def _remove_kernels(name: str) -> int:
+    """Remove what servers compiled where vbisect kept it once; returns the bytes that gave back."""
+    above = cache_root() / "inductor"
+    freed = _own_bytes(above / name)
+    if (above / name).exists():
+        remove_below(above, name)
+    return freed
 
 
 def _carries(name: str, version: str) -> bool:

@@ -1,8 +1,9 @@
 """What servers take from the user's own environment.
 
-Variables of vLLM decide what a server does: they are recorded with their values, so that a run that
-is gone on with elsewhere, or repeated, has the same. Those that say where models are and how the
-network is reached belong to a host and may hold secrets: their names are recorded, no values.
+Variables of vLLM, and those that keep torch from compiling, decide what a server does: they are
+recorded with their values, so that a run that is gone on with elsewhere, or repeated, has the
+same. Those that say where models are and how the network is reached belong to a host and may hold
+secrets: their names are recorded, no values.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from vbisect.launch.arguments import Limited
+from vbisect.releases.fitness import NO_COMPILE, NO_DYNAMO
 from vbisect.text import is_secret_name, without_secrets
 
-OF_VLLM = "VLLM_"
+DECIDING = ("VLLM_", NO_DYNAMO, NO_COMPILE)
+"""How the names of variables begin that decide what a server does."""
+
 _MODELSCOPE = "VLLM_USE_MODELSCOPE"
 _NEVER = ("VLLM_PORT", "VLLM_API_KEY", "VLLM_NO_USAGE_STATS")
 """Those are vbisect's own to say."""
@@ -46,7 +50,7 @@ def variables_of_vllm(
     names = [
         name
         for name in sorted(environ)
-        if name.startswith(OF_VLLM) and name.isidentifier() and name not in (*_NEVER, *besides)
+        if name.startswith(DECIDING) and name.isidentifier() and name not in (*_NEVER, *besides)
     ]
     taken = (name for name in names if name == _MODELSCOPE or not containers)
     return tuple(Limited(text=_recorded(name, environ[name])) for name in taken)

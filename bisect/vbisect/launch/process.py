@@ -14,7 +14,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 from vbisect.full_disk import with_room_in
 from vbisect.launch.diagnosis import diagnose_exit
 from vbisect.launch.hub_cache import hub_cache, not_while_downloading
-from vbisect.launch.inherited import OF_VLLM, with_loopback_direct, with_whole_folders
+from vbisect.launch.inherited import DECIDING, with_loopback_direct, with_whole_folders
 from vbisect.launch.port import free_port, listens_on
 from vbisect.launch.readiness import Ready, check_version, wait_until_ready
 from vbisect.launch.server import Ended, LaunchSpec, Server
@@ -31,9 +31,12 @@ _NOT_INHERITED = (
     "PYTHONHOME",
     "PYTHONDONTWRITEBYTECODE",  # without bytecode every boot takes twice as long
     "VIRTUAL_ENV",
-    OF_VLLM,  # those that were there as the run began come with the settings
+    *DECIDING,  # those that were there as the run began come with the settings
 )
 """How the names of variables begin that no server takes from the environment."""
+
+CACHE = "cache"
+"""The folder of an environment with what its servers keep; it goes with the environment."""
 
 
 @contextmanager
@@ -176,10 +179,13 @@ def _environment(spec: LaunchSpec, vllm: Path, scratch: Path) -> dict[str, str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(_NOT_INHERITED)}
     environment = with_loopback_direct(inherited)
     environment["PATH"] = f"{vllm.parent}{os.pathsep}{environment.get('PATH', os.defpath)}"
-    build = vllm.parent.parent.name
-    # vLLM leaves sockets in its temporary directory; its compiled kernels are worth keeping
+    # vLLM leaves sockets in its temporary directory; what it found out and compiled is worth
+    # keeping, for this build alone: vLLM knows what it cached by the files of models, not by its
+    # own version (``_LazyRegisteredModel`` in model_executor/models/registry.py of 0.11 … 0.32)
+    cache = vllm.parent.parent / CACHE
     environment["TMPDIR"] = str(scratch)
-    environment.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_root() / "inductor" / build))
+    environment.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache / "inductor"))
+    environment["VLLM_CACHE_ROOT"] = str(cache / "vllm")
     environment["VLLM_NO_USAGE_STATS"] = "1"
     environment["PYTHONUNBUFFERED"] = "1"
     if spec.gpus:

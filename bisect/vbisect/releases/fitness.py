@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
@@ -28,6 +29,12 @@ from vbisect.text import one_line
 VARIANT, VARIANT_CUDA, VARIANT_SINCE = "cu129", "12.9", Version("0.20.0")
 """The images with an older CUDA than the usual one, for older drivers (VLLM-FACTS, Images)."""
 
+NO_DYNAMO = "TORCHDYNAMO_DISABLE"
+"""With 1 torch compiles nothing (``optimize`` in torch/_dynamo/eval_frame.py)."""
+
+NO_COMPILE = "TORCH_COMPILE_DISABLE"
+"""With 1 neither (torch/_dynamo/config.py), and vLLM's own configuration says so."""
+
 COMPATIBILITY = "VLLM_ENABLE_CUDA_COMPATIBILITY"
 _COMPATIBILITY_SINCE = Version("0.17.0")
 """From here on the variable decides; older images always put CUDA's compatibility library first
@@ -37,12 +44,30 @@ _ARM_WHEELS_SINCE = Version("0.10.2")
 """The first release with wheels for aarch64 (VLLM-FACTS, read from all CUDA wheels)."""
 
 
+class Part(NamedTuple):
+    """A part of the system, and Debian's package with it."""
+
+    name: str
+    package: str
+
+
+LIBNUMA = Part("libnuma.so.1", "libnuma1")
+"""What vLLM's compiled part for processors is linked with (cmake/cpu_extension.cmake)."""
+
+COMPILER, HEADERS = Part("a C++ compiler", "g++"), Part("Python.h", "python3-dev")
+"""What torch compiles with on a processor (torch/_inductor/cpp_builder.py)."""
+
+_COMPILES_SINCE = Version("0.27.0")
+"""0.27.0 and 0.32.0 die of the first request that samples where there is none; older releases were
+not tried."""
+
+
 @dataclass(frozen=True)
 class Host:
     """Where servers will run; ``None`` and nothing stand for what is not known of it.
 
     ``driver`` is the GPU driver's version and ``cuda`` the newest CUDA it runs. ``pythons`` are
-    those that environments can be made with, where no other can be had.
+    those that environments can be made with, where no other can be had. It ``lacks`` these parts.
     """
 
     driver: str | None = None
@@ -50,6 +75,7 @@ class Host:
     cards: tuple[Card, ...] = ()
     machine: str | None = None
     pythons: tuple[str, ...] | None = None
+    lacks: frozenset[Part] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -58,7 +84,8 @@ class Needs:
 
     ``cuda`` is the one it was built with, ``requirement`` what is checked before its container
     starts. With ``forward`` it uses a library that makes a newer CUDA run on data-centre cards.
-    ``python`` is a specifier, ``since_on`` the first version there is by machine.
+    ``python`` is a specifier, ``since_on`` the first version there is by machine, ``parts`` are
+    those of the system.
     """
 
     version: str
@@ -67,6 +94,7 @@ class Needs:
     forward: bool = False
     python: str | None = None
     since_on: Mapping[str, Version] = field(default_factory=dict)
+    parts: tuple[Part, ...] = ()
 
 
 def refusal(needs: Needs, host: Host) -> Untestable | None:
@@ -84,6 +112,12 @@ def refusal(needs: Needs, host: Host) -> Untestable | None:
                 SkipReason.NOT_INSTALLABLE,
                 f"it needs Python {needs.python}, and this host has {there}",
             )
+    if missing := [part for part in needs.parts if part in host.lacks]:
+        return Untestable(
+            SkipReason.SYSTEM_PACKAGE,
+            f"vLLM on a CPU needs {' and '.join(part.name for part in missing)}, which this host "
+            f"lacks (apt-get install {' '.join(part.package for part in missing)})",
+        )
     return _gpu_refusal(needs, host)
 
 
@@ -135,7 +169,9 @@ def wheel_needs(version: str, device: Device, variables: Mapping[str, str]) -> N
     """What a release's wheel asks; ``variables`` are those that its server is given."""
     entry = catalogue().get(version)
     python = pythons_of(version, entry.requires_python) if entry else None
-    if entry is None or device is Device.CPU:
+    if device is Device.CPU:
+        return Needs(version, python=python, parts=_parts(version, variables))
+    if entry is None:
         return Needs(version, python=python)
     return Needs(
         version,
@@ -144,6 +180,13 @@ def wheel_needs(version: str, device: Device, variables: Mapping[str, str]) -> N
         python=python,
         since_on={"aarch64": _ARM_WHEELS_SINCE},
     )
+
+
+def _parts(version: str, variables: Mapping[str, str]) -> tuple[Part, ...]:
+    compiles = Version(version) >= _COMPILES_SINCE
+    if not compiles or "1" in (variables.get(NO_DYNAMO), variables.get(NO_COMPILE)):
+        return (LIBNUMA,)
+    return (LIBNUMA, COMPILER, HEADERS)
 
 
 def official_needs(version: str, variant: str, variables: Mapping[str, str]) -> Needs | None:

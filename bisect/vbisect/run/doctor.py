@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
-import shutil
-import sysconfig
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from pathlib import Path
 
 from packaging.version import Version
 
@@ -27,9 +23,14 @@ from vbisect.registry.reference import login_command
 from vbisect.releases import Device, IndexUnavailable, catalogue
 from vbisect.releases.cuda import listed_branches, usual_requirement
 from vbisect.releases.fitness import (
+    COMPILER,
+    HEADERS,
+    LIBNUMA,
+    NO_DYNAMO,
     VARIANT,
     VARIANT_SINCE,
     Host,
+    Part,
     official_needs,
     refusal,
     stretch,
@@ -40,7 +41,7 @@ from vbisect.run.accelerators import other_accelerator
 from vbisect.run.docker_settings import default_image_repo
 from vbisect.run.fit import pythons_here
 from vbisect.run.gpus import list_gpus
-from vbisect.run.host import gpu_host, gpu_line
+from vbisect.run.host import gpu_host, gpu_line, missing_parts
 
 _UNPACKED_BYTES = 28e9
 """A recent image of vLLM for CUDA, unpacked (25–29 GB)."""
@@ -187,12 +188,14 @@ def _judged(version: str, variant: str, host: Host) -> str:
 def _wheels(device: Device) -> Iterator[Finding]:
     """Which wheels of the whole range the host cannot run, those alike together."""
     needs = [
-        wheel_needs(version, device, {})
+        wheel_needs(version, device, {NO_DYNAMO: "1"})  # as for the tiny models
         for version, entry in catalogue().items()
         if device is Device.CUDA or entry.cpu_wheels
     ]
     host = gpu_host(list_gpus()) if device is Device.CUDA else Host(machine=platform.machine())
-    host = replace(host, pythons=pythons_here(need.python for need in needs))
+    pythons = pythons_here(need.python for need in needs)
+    lacks = missing_parts() if device is Device.CPU else frozenset[Part]()
+    host = replace(host, pythons=pythons, lacks=lacks)
     whys: dict[tuple[str, str], list[str]] = {}
     for need in needs:
         if refused := refusal(need, host):
@@ -266,25 +269,18 @@ def _package_index(device: Device) -> Finding:
 
 def _for_processors() -> Iterator[Finding]:
     """What servers on processors need of the system with ``--runtime venv``."""
-    headers = Path(sysconfig.get_path("include")) / "Python.h"
-    for part, there, package in (
-        ("compiler", shutil.which("g++") is not None, "g++"),
-        ("Python headers", headers.exists(), "python3-dev"),
-        ("libnuma", _can_load("libnuma.so.1"), "libnuma1"),
+    lacks = missing_parts()
+    for name, part in (
+        ("libnuma", LIBNUMA),
+        ("compiler", COMPILER),
+        ("Python headers", HEADERS),
     ):
-        if there:
-            yield Finding(part, Verdict.OK, "there, for --runtime venv")
+        spared = "" if part is LIBNUMA else "; the tiny models need none"
+        if part not in lacks:
+            yield Finding(name, Verdict.OK, f"there, for --runtime venv{spared}")
         else:
-            advice = f"vLLM on a CPU needs it with --runtime venv: apt-get install {package}."
-            yield Finding(part, Verdict.LIMITED, "not there", advice)
-
-
-def _can_load(library: str) -> bool:
-    try:
-        ctypes.CDLL(library)
-    except OSError:
-        return False
-    return True
+            advice = f"vLLM on a CPU needs it with --runtime venv: apt-get install {part.package}."
+            yield Finding(name, Verdict.LIMITED, f"not there{spared}", advice)
 
 
 def _tokens() -> Iterator[Finding]:

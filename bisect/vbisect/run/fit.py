@@ -31,6 +31,7 @@ from vbisect.releases.fitness import (
     VARIANT_SINCE,
     Host,
     Needs,
+    Part,
     image_needs,
     official_needs,
     refusal,
@@ -39,7 +40,7 @@ from vbisect.releases.fitness import (
 )
 from vbisect.run.docker_settings import DockerSettings, default_image_repo
 from vbisect.run.gpus import list_gpus
-from vbisect.run.host import gpu_host
+from vbisect.run.host import gpu_host, missing_parts
 from vbisect.run.settings import RunSettings, Unfit
 from vbisect.text import one_line
 
@@ -106,8 +107,15 @@ def tells_by_itself(settings: RunSettings, host: Host, version: str, image: str)
 
 def _unfit_wheels(settings: RunSettings, host: Host) -> dict[str, Untestable]:
     given = {v: effective_environment(settings.variables, v) for v in settings.versions}
-    needs = [wheel_needs(v, settings.device, given[v]) for v in settings.versions]
-    host = replace(host, pythons=pythons_here(need.python for need in needs))
+    models = [settings.model_env, *([settings.control_env] if settings.control_model else [])]
+    needs = [
+        wheel_needs(v, settings.device, {**own, **given[v]})
+        for own in models
+        for v in settings.versions
+    ]
+    pythons = pythons_here(need.python for need in needs)
+    lacks = missing_parts() if settings.device is Device.CPU else frozenset[Part]()
+    host = replace(host, pythons=pythons, lacks=lacks)
     return {need.version: why for need in needs if (why := refusal(need, host))}
 
 

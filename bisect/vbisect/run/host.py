@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
+import shlex
+import shutil
+import sysconfig
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from vbisect.releases.cuda import Card
-from vbisect.releases.fitness import Host
+from vbisect.releases.fitness import COMPILER, HEADERS, LIBNUMA, Host, Part
 from vbisect.run.gpus import OUTSIDE, Gpu, GpuListing, list_gpus
 
 
@@ -42,3 +47,27 @@ def gpu_host(listing: GpuListing) -> Host:
         if not gpu.instance and gpu.uuid and gpu.index in seen
     )
     return Host(listing.driver, listing.cuda, tuple(cards), platform.machine())
+
+
+def missing_parts() -> frozenset[Part]:
+    """What this machine lacks of the system's parts that servers on processors may need.
+
+    Compilers look where ``CXX`` and ``CPATH`` say, and for the headers of the Python that
+    environments are made from, which is that of vbisect.
+    """
+    compiler = next(iter(shlex.split(os.environ.get("CXX", ""))), "g++")
+    folders = [sysconfig.get_path("include"), *os.environ.get("CPATH", "").split(os.pathsep)]
+    there = {
+        LIBNUMA: _can_load(LIBNUMA.name),
+        COMPILER: shutil.which(compiler) is not None,
+        HEADERS: any(Path(folder, HEADERS.name).exists() for folder in folders),
+    }
+    return frozenset(part for part, found in there.items() if not found)
+
+
+def _can_load(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from vbisect.errors import HostError, UsageError
 from vbisect.launch import Limited
 from vbisect.paths import cache_root, expanded, with_tilde
 from vbisect.releases import Device
+from vbisect.releases.fitness import NO_DYNAMO
 from vbisect.run.hub import hub_config
 
 _HUB_ID = re.compile(r"([\w.-]{1,96}/)?[\w.-]{1,96}")
@@ -26,6 +28,20 @@ class ResolvedModel:
     arguments: tuple[Limited, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
     image: str | None = None
+
+
+def dynamo_notes(
+    models: Iterable[ResolvedModel | None], variables: Iterable[Limited]
+) -> tuple[str, ...]:
+    """What to say of models that are served with Dynamo off, as far as ``variables`` leave it."""
+    if any(variable.text.partition("=")[0] == NO_DYNAMO for variable in variables):
+        return ()
+    return tuple(
+        f"{model.name} is served with {NO_DYNAMO}=1: nothing is compiled, and no compiler is "
+        f"needed. --env {NO_DYNAMO}=0 compiles."
+        for model in models
+        if model and NO_DYNAMO in model.environment
+    )
 
 
 def default_model(device: Device) -> str:
@@ -46,7 +62,7 @@ def resolve_model(name: str, device: Device, skeleton: bool) -> ResolvedModel:
     if name.startswith("tiny:"):
         if skeleton:
             raise UsageError(f"--skeleton cuts a real model down; {name} is small already.")
-        return _tiny(name, arguments, environment)
+        return _tiny(name, device, arguments, environment)
     config = None
     limited: list[Limited] = []
     path = expanded(name, "--model")
@@ -120,12 +136,20 @@ def takes_pictures(model: ResolvedModel) -> bool | None:
     return "vision_config" in config
 
 
-def _tiny(name: str, arguments: list[str], environment: dict[str, str]) -> ResolvedModel:
+def _tiny(
+    name: str, device: Device, arguments: list[str], environment: dict[str, str]
+) -> ResolvedModel:
+    """Served eagerly, and on a CPU with Dynamo off: no compiler is needed, and none waited for.
+
+    A skeleton stands for a real model, which is compiled: it is served as that is.
+    """
     from vbisect.models import TINY_MODELS
 
     if name not in TINY_MODELS:
         raise UsageError(f"--model {name}: the tiny models are {' and '.join(TINY_MODELS)}.")
     path = _write_tiny(name)
+    if device is Device.CPU:
+        environment |= {NO_DYNAMO: "1"}
     arguments += ["--load-format", "dummy", "--dtype", "float32", "--max-model-len", "512"]
     arguments += ["--enforce-eager", "--served-model-name", name.replace(":", "-")]
     image = None

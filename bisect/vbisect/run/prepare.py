@@ -49,6 +49,7 @@ from vbisect.run.known_settings import for_no_candidate, not_known
 from vbisect.run.model import (
     ResolvedModel,
     default_model,
+    dynamo_notes,
     resolve_control,
     resolve_model,
     takes_pictures,
@@ -111,6 +112,7 @@ def prepare(options: RunOptions, results: Path) -> RunSettings:
             nightlies = NightlyImages(registry, repository, platform_of(engine), variant)
         inherited = inherited_variables(env, engine_of_vllm, runtime)
         told = (*passed_over(options.runtime, runtime), *environment_notes(inherited, engine))
+        told += dynamo_notes((model, control), (*inherited, *env))
         request = RangeRequest(options.start, options.end, options.skip)
         chosen = select_range(request, known, nightlies)
     tested = [r.version for r in chosen.candidates if r.version not in chosen.excluded]
