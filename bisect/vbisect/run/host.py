@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-import shlex
 import shutil
 import sysconfig
 from functools import cache
@@ -55,8 +54,9 @@ def missing_parts() -> frozenset[Part]:
     Compilers look where ``CXX`` and ``CPATH`` say, and for the headers of the Python that
     environments are made from, which is that of vbisect.
     """
-    compiler = next(iter(shlex.split(os.environ.get("CXX", ""))), "g++")
-    folders = [sysconfig.get_path("include"), *os.environ.get("CPATH", "").split(os.pathsep)]
+    compiler = next(iter(os.environ.get("CXX", "").split()), "g++")
+    named = filter(None, os.environ.get("CPATH", "").split(os.pathsep))
+    folders = [sysconfig.get_path("include"), *named]
     there = {
         LIBNUMA: _can_load(LIBNUMA.name),
         COMPILER: shutil.which(compiler) is not None,
