@@ -116,7 +116,7 @@ def steps(root: Path, uv_cache: Path | None, *, tests: bool) -> Iterator[tuple[s
         print(f"  {named[1]} installed: exit code {code} after {seconds:.0f} s", flush=True)
         code, seconds, answer, line = inside(root, first, uv_cache)
         print(f"  then: exit code {code} after {seconds:.0f} s: {line}", flush=True)
-        found = json.loads(answer)["answer"] if answer else {}
+        found = (json.loads(answer)["answer"] if answer else None) or {}
         yield "answer", f"{found.get('change')} in {found.get('first_after')}"
         yield "seconds", f"{seconds:.0f}"
     if tests:
