@@ -538,7 +538,7 @@ class NothingFetched:
         """Nothing."""
         return {}
 
-    def expect(self, releases: Sequence[Release], keep: Sequence[Release]) -> None:
+    def expect(self, releases: Sequence[Release], keep: Sequence[Release], *, of_use: int) -> None:
         """Nothing is fetched ahead."""
 
 

@@ -81,8 +81,10 @@ def test_harmless_text_stays_as_it_is(text: str) -> None:
 @given(before=Hostile, after=Hostile)
 @example(before="", after="")
 @example(before="https://huggingface.co?token=", after="&x=1")
+@example(before="", after=f":Usk-proj-{BODY}")  # none of them, and not this token either
 def test_tokens_never_survive(token: str, before: str, after: str) -> None:
     """A token in any surroundings is gone from all that is kept or shown."""
+    before, after = (text.replace(BODY, BODY[::-1]) for text in (before, after))
     if token.startswith("sk-") and before[-1:] in set("aeiouAEIOU"):
         before += "\x1b[0m"  # the end of task- and disk- begins no token
     for shown in (redact(before + token + after), plain(before + token + after)):
