@@ -213,7 +213,7 @@ def test_an_engine_that_is_asked_for_is_checked(over: Over) -> None:
     for version in ("0.7.3", "0.8.2", "0.11.0"):
         facts = json.loads((done.run_dir / "trials" / version / "environment.json").read_text())
         assert ("VLLM_USE_V1" in facts["variables"]) == (version != "0.11.0")
-    done = vbisect.run("--from", "0.8.2", "--to", "0.11.0", "--env", "VLLM_USE_V1=0", *QUICK)
+    done = vbisect.run("--from", "0.8.1", "--to", "0.11.0", "--env", "VLLM_USE_V1=0", *QUICK)
     assert done.trials["0.11.0"]["reason"] == "engine not in this release"
     assert done.trials["0.11.0"]["build"] is None, "nothing is fetched for it"
     done = vbisect.run("--from", "0.8.0", "--to", "0.8.2", *QUICK, "--sweep")
