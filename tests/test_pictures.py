@@ -65,7 +65,7 @@ def prepared(*images: str | Path, **changed: Any) -> RunSettings:
     """The settings of a run with ``--image`` for each of ``images``."""
     options = RunOptions("0.27.1", "0.32.0", runtime="venv", device="cpu")
     docker = DockerOptions(image=tuple(map(str, images)) or None)
-    return preparing.prepare(replace(options, docker=docker, **changed))
+    return preparing.prepare(replace(options, docker=docker, **changed), Path("nonesuch"))
 
 
 def image_of(settings: RunSettings) -> str | None:

@@ -32,11 +32,13 @@ _SECRET_NAME = re.compile(
     re.IGNORECASE,
 )
 # every alternative begins with a letter, so that few places of a long log are looked at twice;
-# the vowel is that of "task-" and "disk-": what ends a line's end or a colour (\n, \x1b[0m) is none
+# the vowel is that of "task-" and "disk-": what ends a line or a colour (\n, \x1b[0m) is none,
+# nor is AKIA within base64, as of a picture
 _TOKEN = re.compile(
     r"hf_[A-Za-z0-9]{30}[A-Za-z0-9_-]*|gh[pousr]_[A-Za-z0-9]{20}[A-Za-z0-9_-]*"
     r"|github_pat_[A-Za-z0-9_]{20}[A-Za-z0-9_-]*|s(?<![AEIOUaeiou]s)k-[A-Za-z0-9_-]{20,}"
-    r"|glpat-[A-Za-z0-9_-]{20,}|nvapi-[A-Za-z0-9_-]{20,}|A(?:KI|SI)A[A-Z2-7]{16}"
+    r"|glpat-[A-Za-z0-9_-]{20,}|nvapi-[A-Za-z0-9_-]{20,}"
+    r"|A(?<![\w+/]A)(?:KI|SI)A[A-Z2-7]{16}(?![\w+/])"
     r"|b(?i:earer)(?:\s+|=)[A-Za-z0-9._~+/=-]{8,}|B(?i:earer)(?:\s+|=)[A-Za-z0-9._~+/=-]{8,}"
 )
 # a name alone that is that long is no name
