@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vbisect.releases import catalogue
@@ -83,7 +83,11 @@ def evidence(draw: st.DrawFn) -> tuple[Seen, tuple[float, ...]]:
     return Seen(outcomes, boots), tuple(weights)
 
 
+NEWEST_UNTESTED = Seen({0: S, 13: S, 1: P, 2: P, 3: S, 12: P}), (0.0,) * 14 + (1.0,)
+
+
 @given(evidence(), st.sampled_from([{}, {"sweep": True}, {"find_all": True}]))
+@example(NEWEST_UNTESTED, {"sweep": True})
 def test_the_same_evidence_is_the_same_answer(
     case: tuple[Seen, tuple[float, ...]], mode: dict[str, bool]
 ) -> None:

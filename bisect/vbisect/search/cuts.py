@@ -30,10 +30,13 @@ class Weighing:
             self._below = [0.0, 0.0, *accumulate(spread)]
 
     def between(self, first: int, last: int) -> float:
-        """The weight of a change that came with one of ``first`` to ``last``, both included."""
+        """The weight of a change that came with one of ``first`` to ``last``, both included.
+
+        A gap above the newest candidate, as a sweep has it, weighs nothing more.
+        """
         if self.even:
             return last - first + 1
-        return self._below[last + 1] - self._below[first]
+        return self._below[min(last + 1, len(self._below) - 1)] - self._below[first]
 
     def place(self, first: int, last: int, weight: float) -> int:
         """The candidate of ``first`` to ``last`` up to which ``between`` comes nearest ``weight``.
