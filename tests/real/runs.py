@@ -14,6 +14,8 @@ GENERATE = ["--endpoint", "generate", "--n", "4"]
 SCALE_OUT = ["--serve-arg", "--enable-scale-out; >=0.30"]
 ONCE = ["--confidence", "0.8"]
 """One boot of each release is enough, where a test does not ask about confidence."""
+ONE_SERVER = ["--jobs", "1"]
+"""Where a test says which trials come in which order."""
 
 
 def start(results: Path, *arguments: str) -> subprocess.Popen[str]:

@@ -17,6 +17,7 @@ import pytest
 from real.runs import (
     GENERATE,
     ONCE,
+    ONE_SERVER,
     SCALE_OUT,
     assert_fixed_in_0_29,
     events,
@@ -57,7 +58,8 @@ def test_a_bug_that_shows_in_few_requests_is_found_with_the_confidence_asked_for
 def test_releases_that_do_not_serve_the_endpoint_are_skips_and_the_end_moves(
     tmp_path: Path,
 ) -> None:
-    code, answer = run(tmp_path, "--from", "0.27.1", "--to", "0.32.0", *GENERATE, *ONCE)
+    ends = ("--from", "0.27.1", "--to", "0.32.0")
+    code, answer = run(tmp_path, *ends, *GENERATE, *ONCE, *ONE_SERVER)
     assert (code, answer["status"]) == (0, "found")
     assert_fixed_in_0_29(answer, confidence=0.8)
     reasons = {t["version"]: t["reason"] for t in answer["trials"] if t["outcome"] == "skip"}
@@ -129,7 +131,7 @@ def test_a_wide_range_ends_with_a_truthful_table(tmp_path: Path) -> None:
 
 
 def test_killed_in_the_middle_of_a_boot_and_resumed(tmp_path: Path) -> None:
-    arguments = ("--from", "0.28.0", "--to", "0.30.0", *GENERATE, *SCALE_OUT, *ONCE)
+    arguments = ("--from", "0.28.0", "--to", "0.30.0", *GENERATE, *SCALE_OUT, *ONCE, *ONE_SERVER)
     process = start(tmp_path, *arguments)
     try:
         run_dir = _wait_for_second_boot(tmp_path)
